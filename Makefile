@@ -1,0 +1,75 @@
+# Thin on purpose: each target is a command or two that can be typed by hand.
+#   make reproduce CORES=8 CONFIG=config/experiments/fashion_mnist_pruning.yaml
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= 2
+CONFIG ?=
+PORT ?= 5000
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+CONFIGFILE := $(if $(CONFIG),--configfile $(CONFIG))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test test-long check report figures ui record restore lock clean
+.NOTPARALLEL:
+
+# What a target starts finds the programs of the environment; setup itself must not.
+reproduce test test-long check report figures ui record restore: export PATH := $(abspath $(BIN)):$(PATH)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## the environment of envs/requirements.lock in .venv; nothing if it is up to date
+
+$(STAMP): envs/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "sama needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make setup PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+reproduce: setup ## run the experiment, end to end, to its report
+	@sama config check $(CONFIG)
+	@exec sama pipeline -- --cores $(CORES) --quiet rules $(CONFIGFILE)
+	@echo "report:    results/$$(sama config show $(CONFIG) | sed -n 's/^experiment: //p')/report/index.html"
+	@echo "dashboard: make ui"
+
+test: setup ## the tests, but for those of minutes
+	python -m pytest -m "not long"
+
+test-long: setup ## the tests of minutes
+	python -m pytest -m long
+
+check: setup ## lint, format, types, workflow
+	ruff check .
+	ruff format --check .
+	pyright
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+report: setup ## make the report anew
+	@exec sama pipeline -- --cores $(CORES) $(CONFIGFILE) --forcerun report -- phase_report
+
+figures: setup ## renew the pictures and numbers of the README from the default experiment
+	python -m sama.report.readme results/digits_pruning
+
+ui: setup ## the dashboard on http://127.0.0.1:5000 (PORT=…)
+	@test -f mlflow.db || { echo "no dashboard yet: mlflow.db is missing; run make reproduce first" >&2; exit 1; }
+	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
+
+record: setup ## run what changed and record the results in dvc.lock
+	SAMA_CORES=$(CORES) dvc repro
+
+restore: setup ## fetch the recorded results
+	dvc pull
+	snakemake --cores 1 --touch --forceall --quiet rules -- phase_report
+
+lock: ## resolve pyproject.toml anew into envs/requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --quiet \
+	  --no-emit-index-url --no-header --no-annotate -o envs/requirements.lock
+	$(BIN)/python envs/pin.py
+
+clean: ## remove results, logs, checkpoints and the dashboard's database; the environment stays
+	rm -rf results logs checkpoints .snakemake mlflow.db mlflow.db-* .mlflow mlruns mlartifacts

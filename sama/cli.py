@@ -1,0 +1,264 @@
+"""The command line: `sama STAGE …`, `sama launch …`, `sama config …`, `sama pipeline …`.
+
+A stage's options are made from the signature of its `run`, and only the wanted stage is imported, so that `sama --help`
+is instant and threads can be limited before torch starts its own.
+"""
+
+import functools
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from sama import guard
+from sama.errors import SamaError
+
+DEFAULT_CONFIG = Path("config/config.yaml")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a stage lives and what it does, known without importing it."""
+
+    module: str
+    help: str
+
+
+STAGES: dict[str, Stage] = {
+    "prepare": Stage("sama.stages.prepare", "images, splits, planted noise, manifest"),
+    "meta-train": Stage("sama.stages.meta_train", "SAMA meta training: an importance weight for every example"),
+    "score": Stage("sama.stages.score", "a pruning score for every training example"),
+    "select": Stage("sama.stages.select", "the ids that are kept at a pruning ratio"),
+    "retrain": Stage("sama.stages.retrain", "ordinary training on the kept examples"),
+    "evaluate": Stage("sama.stages.evaluate", "test accuracy, noise detection and search cost of a seed"),
+    "summarize": Stage("sama.stages.summarize", "one summary over all seeds"),
+    "report": Stage("sama.stages.report", "figures and the self-contained report"),
+    "track": Stage("sama.stages.track", "mirror the results into MLflow"),
+}
+TOOLS = {
+    "launch": "carry a stage through submitit",
+    "config": "show, check or describe the configuration",
+    "pipeline": "hold the folder, mend what a killed run left, become Snakemake",
+}
+
+
+class Commands(click.Group):
+    """The stages in the order of the pipeline, then the tools; a module is imported when its command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in order."""
+        return [*STAGES, *TOOLS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name; its modules are imported now."""
+        if cmd_name in STAGES:
+            from sama.command import stage_command
+
+            module = importlib.import_module(STAGES[cmd_name].module)
+            return stage_command(cmd_name, module.run, DEFAULT_CONFIG)
+        return {"launch": launch, "config": config, "pipeline": pipeline}.get(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Two lists, without importing anything."""
+        for title, rows in (
+            ("Stages, in the order of the pipeline", [(name, stage.help) for name, stage in STAGES.items()]),
+            ("Tools", list(TOOLS.items())),
+        ):
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sama", message="sama %(version)s")
+def commands() -> None:
+    """Scalable meta learning: importance weights, data pruning, noisy labels.
+
+    `sama STAGE --help` lists the options of a stage. SAMA_DEBUG=1 shows a traceback with every error.
+    """
+
+
+@commands.group()
+def config() -> None:
+    """Show, check or describe the configuration."""
+
+
+def _load(overlays: Sequence[Path]) -> Any:
+    from sama.config import load
+
+    return load([DEFAULT_CONFIG, *overlays])
+
+
+@config.command("show")
+@click.argument("overlays", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--describe", is_flag=True, help="Add each key's description as a comment.")
+def config_show(overlays: tuple[Path, ...], describe: bool) -> None:
+    """Print config/config.yaml with OVERLAYS laid over it, in order, validated."""
+    from sama.config import dump_yaml
+
+    loaded = _load(overlays)
+    if describe:
+        from sama.command import described_yaml
+
+        click.echo(described_yaml(loaded), nl=False)
+    else:
+        click.echo(dump_yaml(loaded), nl=False)
+
+
+@config.command("check")
+@click.argument("overlays", nargs=-1, type=click.Path(path_type=Path))
+def config_check(overlays: tuple[Path, ...]) -> None:
+    """Validate config/config.yaml with OVERLAYS; the exit code is 1 if something is wrong."""
+    click.echo(f"config of experiment {_load(overlays).experiment}: valid")
+
+
+@config.command("schema")
+@click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
+def config_schema(output: Path | None) -> None:
+    """Print the JSON schema of a configuration file."""
+    from sama.config import json_schema
+
+    if output is None:
+        click.echo(json_schema(), nl=False)
+    else:
+        from sama.files import write_text
+
+        write_text(output, json_schema())
+
+
+@commands.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("--wait-seconds", type=float, default=60.0, show_default=True, help="Wait this long for earlier jobs.")
+def pipeline(arguments: tuple[str, ...], wait_seconds: float) -> Callable[[], NoReturn]:
+    """Become `snakemake ARGUMENTS`, after holding the folder and mending what a killed run left behind."""
+    from sama.pipeline import become_snakemake
+
+    return functools.partial(become_snakemake, arguments, wait_seconds)
+
+
+@commands.command(context_settings={"allow_interspersed_args": False})
+@click.option("--launcher", type=click.Choice(["inline", "local"]), default="local", show_default=True)
+@click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="Processor cores of the job.")
+@click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs of the job.")
+@click.option("--memory-mb", type=click.IntRange(1), help="Memory of the job (not enforced by inline and local).")
+@click.option("--timeout-minutes", type=click.IntRange(1), default=1440, show_default=True, help="Time limit.")
+@click.option("--logs", type=click.Path(path_type=Path), default=Path("logs/submitit"), show_default=True)
+@click.argument("stage")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def launch(launcher: str, stage: str, arguments: tuple[str, ...], **resources: Any) -> Callable[[], int]:
+    """Run STAGE with ARGUMENTS through LAUNCHER: in this process, or as a job of submitit's local executor."""
+    if stage not in STAGES:
+        raise SamaError(f"unknown stage {stage!r}, expected one of {', '.join(STAGES)}")
+    if "-h" in arguments or "--help" in arguments or launcher == "inline":
+        return functools.partial(run, [stage, *arguments])
+    from sama import launch as launching
+
+    return functools.partial(launching.run_local, [stage, *arguments], launching.Resources(**resources))
+
+
+def config_paths(arguments: Sequence[str]) -> list[Path]:
+    """The files named by `--config` in a stage's arguments, else the default one."""
+    paths: list[Path] = []
+    inside = False
+    for argument in arguments:
+        if argument.startswith("--"):
+            inside = argument == "--config"
+            if argument.startswith("--config="):
+                paths.append(Path(argument.partition("=")[2]))
+        elif inside:
+            paths.append(Path(argument))
+    return paths or [DEFAULT_CONFIG]
+
+
+def limit_threads(arguments: Sequence[str]) -> None:
+    """Set the thread variables to `runtime.threads`; numeric libraries read them when they are imported."""
+    paths = config_paths(arguments)
+    if paths == [DEFAULT_CONFIG] and not DEFAULT_CONFIG.exists():
+        return
+    from sama.config import load
+
+    threads = load(paths).runtime.threads
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+
+
+def run_stage(arguments: Sequence[str]) -> int:
+    """Run `STAGE OPTIONS…` in this process, which then holds the job lock and dies with its owner."""
+    signal.signal(signal.SIGTERM, terminate)
+    guard.hold_job_lock()
+    guard.watch_owner()
+    limit_threads(arguments)
+    return _invoke(arguments)
+
+
+def terminate(number: int, frame: object) -> NoReturn:
+    """Handle SIGTERM by leaving in order, without children, so that temporary files are removed."""
+    for pid in guard.descendants(os.getpid()):
+        guard.kill(pid)
+    raise SystemExit(128 + number)
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    """Parse, then run what was parsed outside of click, which would hide a stage's own EOFError and interrupts."""
+    result = commands.main(list(arguments), prog_name="sama", standalone_mode=False)
+    if callable(result):
+        result = result()
+    return result if isinstance(result, int) else 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code; errors a user can mend become one line on standard error."""
+    arguments = arguments or ["--help"]
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    prefix = f"sama {name}".rstrip()
+    try:
+        wants_help = any(argument in ("-h", "--help") for argument in arguments)
+        return run_stage(arguments) if name in STAGES and not wants_help else _invoke(arguments)
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else prefix
+        return _fail(where, f"{error.format_message()} (see {where} --help)", 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(prefix, "interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except (SamaError, FloatingPointError) as error:
+        return _fail(prefix, str(error), 1)
+    except OSError as error:
+        return _fail(prefix, _explain(error), 1)
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def _fail(prefix: str, message: str, code: int) -> int:
+    if os.environ.get("SAMA_DEBUG") == "1":
+        traceback.print_exc()
+    print(f"{prefix}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return code
+
+
+def _explain(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    where = " -> ".join(names) or next(iter(getattr(error, "__notes__", [])), "")
+    if isinstance(error, FileNotFoundError) and where:
+        return f"{where}: missing ({reason})"
+    return f"{where}: cannot be read or written ({reason})" if where else f"a file cannot be read or written ({reason})"
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":  # under its own name, so that there is one table of stages
+    from sama import cli
+
+    cli.main()

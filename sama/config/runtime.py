@@ -1,0 +1,27 @@
+"""How jobs run. Nothing here may change a result, but for `threads` (float sums depend on it)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from sama.config.base import Section
+
+
+class RuntimeConfig(Section):
+    """Threads and device of a stage."""
+
+    threads: int = Field(
+        default=1, ge=1, description="torch threads of a job; results are byte-identical for one value"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU if there is one")
+
+
+class LauncherConfig(Section):
+    """Who carries the heavy stages. Never part of a job's parameters."""
+
+    kind: Literal["inline", "local"] = Field(default="local", description="inline: the rule's process; local: submitit")
+    stages: tuple[Literal["meta_train", "score", "retrain"], ...] = Field(
+        default=("meta_train",),
+        description="the stages that go through the launcher; the others run in the rule's process",
+    )
+    timeout_minutes: int = Field(default=1440, ge=1, description="time limit of a launched job")

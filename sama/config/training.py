@@ -1,0 +1,42 @@
+"""The ordinary supervised recipe that retraining, baselines and scores share."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sama.config.base import Section
+
+
+class AugmentConfig(Section):
+    """Random changes of a training batch."""
+
+    crop_padding: int = Field(
+        default=0, ge=0, description="pixels of zero padding before a random crop of the same size"
+    )
+    horizontal_flip: bool = Field(default=False, description="mirror half of the images")
+
+
+class OptimizerConfig(Section):
+    """An optimizer with its usual knobs."""
+
+    name: Literal["sgd", "adam", "adamw"] = Field(default="sgd", description="update rule")
+    learning_rate: float = Field(default=0.1, gt=0.0, description="peak learning rate")
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0, description="sgd only")
+    nesterov: bool = Field(default=True, description="sgd only, needs momentum > 0")
+    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
+        default=(0.9, 0.999), description="adam and adamw only"
+    )
+    weight_decay: float = Field(default=5e-4, ge=0.0, description="L2 (sgd, adam) or decoupled (adamw) weight decay")
+
+
+class TrainingConfig(Section):
+    """A fixed number of optimizer steps, the same for every kept fraction."""
+
+    steps: int = Field(default=400, ge=1, description="optimizer steps; fixed, whatever the number of examples")
+    batch_size: int = Field(default=128, ge=2, description="examples a step")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="the optimizer")
+    schedule: Literal["cosine", "constant"] = Field(default="cosine", description="learning rate over the steps")
+    warmup_steps: int = Field(default=0, ge=0, description="linear warm-up of the learning rate")
+    augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of a batch")
+    log_every: int = Field(default=25, ge=1, description="steps between two lines of metrics.jsonl")
+    checkpoint_every: int = Field(default=200, ge=1, description="steps between two checkpoints")

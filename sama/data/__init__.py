@@ -1,0 +1,1 @@
+"""Sources, splits, noise, overlap, and the manifest that stages read."""

@@ -1,0 +1,49 @@
+"""From whatever Pillow opens to uint8 pixels of one mode and size."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from sama.errors import SamaError
+
+MODES = {1: "L", 3: "RGB"}
+
+
+def open_encoded(content: Path | BytesIO, place: str) -> Image.Image:
+    """The decoded image, or a `SamaError` that names `place` where it is corrupt or cut short."""
+    try:
+        with Image.open(content) as image:
+            image.load()
+            return image
+    except Exception as error:  # a decoder fed with garbage raises almost anything
+        reason = "no image format known to Pillow" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise SamaError(f"{place}: corrupt image ({reason})") from error
+
+
+def to_pixels(image: Image.Image, channels: int, size: int | None, place: str) -> NDArray[np.uint8]:
+    """Pixels uint8 [channels, height, width] of an image of any mode.
+
+    Colour becomes grey by ITU-R 601 luma, grey becomes three equal channels, palettes are looked up, alpha is dropped
+    (as torchvision's loader does), 16-bit grey keeps its high byte. With `size`, the largest central square is resized
+    to `size` x `size` (bilinear, antialiased); an image that has this size already is left untouched. Orientation
+    tags are not applied.
+
+    Raises:
+        SamaError: a mode that has no fixed range (32-bit integers or floats).
+    """
+    mode = MODES[channels]
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise SamaError(f"{place}: expected 8-bit or 16-bit pixels, got 32-bit ones (mode {image.mode})")
+    if image.mode in ("P", "PA"):  # by way of RGBA, else Pillow warns of transparent palettes
+        image = image.convert("RGBA")
+    if image.mode != mode:
+        image = image.convert(mode)
+    if size is not None and image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))

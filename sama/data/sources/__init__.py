@@ -1,0 +1,38 @@
+"""The registry of image sources. A new source is one module and one line here."""
+
+import difflib
+from types import MappingProxyType
+
+from sama.data.sources import cifar, digits, fashion_mnist, image_folder, parquet
+from sama.data.sources.base import Opener, Part, Source, SourceOptions
+from sama.errors import SamaError
+
+__all__ = ["SOURCES", "Part", "Source", "SourceOptions", "open_source"]
+
+SOURCES: MappingProxyType[str, Opener] = MappingProxyType(
+    {
+        "digits": digits.open_digits,
+        "fashion_mnist": fashion_mnist.open_fashion_mnist,
+        "cifar10": cifar.open_cifar10,
+        "cifar100": cifar.open_cifar100,
+        "image_folder": image_folder.open_image_folder,
+        "parquet": parquet.open_parquet,
+    }
+)
+
+
+def open_source(options: SourceOptions) -> Source:
+    """Open the source that `options.name` registers: ids and labels of its parts, no pixels yet.
+
+    Raises:
+        SamaError: no such source, or its files are missing or wrong.
+    """
+    if options.name not in SOURCES:
+        close = difflib.get_close_matches(options.name, SOURCES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
+        raise SamaError(f"data.source: unknown source {options.name!r} ({hint})")
+    source = SOURCES[options.name](options)
+    for part in (source.train, source.test):
+        if part is not None and not len(part):
+            raise SamaError(f"data.source: source {options.name!r} has a part without an example")
+    return source

@@ -1,0 +1,106 @@
+"""Files that are whole or absent: atomic writes, hashes, and deterministic JSON and parquet."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sama.errors import SamaError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` that takes its place when the block ends well, and vanishes otherwise."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        error.add_note(str(path))  # a write to a full disk does not say which file it was
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON with sorted keys, atomically. NaN is refused: it is no JSON."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, or a `SamaError` that names it."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SamaError(f"{path}: missing") from error
+    except json.JSONDecodeError as error:
+        raise SamaError(f"{path}: not valid JSON ({error})") from error
+
+
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Write `frame` without its index, atomically; the same frame gives the same bytes."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
+    """The named columns of a parquet file, or a `SamaError` that says which is missing."""
+    try:
+        present = pq.read_schema(path).names
+    except FileNotFoundError as error:
+        raise SamaError(f"{path}: missing") from error
+    except pa.ArrowInvalid as error:
+        raise SamaError(f"{path}: not a parquet file ({error})") from error
+    absent = [column for column in columns if column not in present]
+    if absent:
+        raise SamaError(f"{path}: expected a column {absent[0]!r}, got {', '.join(present)}")
+    return pq.read_table(path, columns=columns).to_pandas()
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy one file, atomically."""
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def sha256(*parts: bytes | str | Path) -> str:
+    """Hex digest of the parts in order; a `Path` counts by its content, each part by its length too."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            with part.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").digest()
+        else:
+            content = part.encode() if isinstance(part, str) else part
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.hexdigest()

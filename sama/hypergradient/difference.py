@@ -1,0 +1,153 @@
+"""Products `(∂²L_base/∂λ∂θ) v` from first-order passes: central and one-sided difference, forward mode.
+
+For a weighting program all three take the forwards of the base model without a graph, and hold the features of the
+weights at θ, because no gradient of the base step flows through them (`docs/deviations.md`): with `δ` the directional
+derivative of the losses, the product is `∂/∂λ mean_i w_i(λ; f_i) δ_i`.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from sama.hypergradient.evaluation import RandomState, differentiable_kernels, gradients, moved, norm
+from sama.hypergradient.program import Batch, Params, Program, WeightingProgram
+from sama.hypergradient.result import Evaluated
+
+Difference = Literal["central", "one_sided", "exact"]
+
+
+class Step(NamedTuple):
+    """`epsilon = alpha/‖v‖₂`, `size` the same but 0 where v = 0, `inverse = 1/epsilon` (0 where v = 0); scalars."""
+
+    epsilon: Tensor
+    size: Tensor
+    inverse: Tensor
+
+
+def step_along(v: Mapping[str, Tensor], alpha: float) -> Step:
+    """The step of a difference along v. Where v = 0 there is nothing to follow, and the product comes out as 0.
+
+    Raises:
+        ValueError: alpha is not positive.
+    """
+    if not alpha > 0:
+        raise ValueError(f"expected alpha > 0, got {alpha}")
+    length = norm(v)
+    epsilon, zero = alpha / length, torch.zeros_like(length)
+    return Step(epsilon, torch.where(length > 0, epsilon, zero), torch.where(length > 0, length / alpha, zero))
+
+
+def mixed_product(
+    program: Program,
+    theta: Params,
+    lam: Params,
+    batch: Batch,
+    v: Mapping[str, Tensor],
+    step: Step,
+    *,
+    difference: Difference,
+    random_state: RandomState,
+    evaluated: Evaluated | None = None,
+) -> dict[str, Tensor]:
+    """`(∂²L_base/∂λ∂θ) v`, name by name of λ.
+
+    `central`: `[∂L_base/∂λ(θ+εv) − ∂L_base/∂λ(θ−εv)]/2ε`, error O(ε²), two forwards of the base model.
+    `one_sided`: `[∂L_base/∂λ(θ+εv) − ∂L_base/∂λ(θ)]/ε`, error O(ε), one forward if `evaluated` has the value at θ.
+    `exact`: forward-mode derivative along v, no ε, one forward with tangents.
+
+    Args:
+        program, batch: the base loss. theta, lam: name -> leaf that requires a gradient.
+        v: name -> direction, shaped like θ. step: `step_along(v, alpha)`.
+        random_state: every evaluation starts from it; `evaluated.random_state` goes before it.
+        evaluated: the base step's evaluation at this very θ, for `one_sided`.
+
+    Raises:
+        ValueError: unknown difference; or `exact`, and an operator of the program has no forward-mode derivative.
+    """
+    if difference not in get_args(Difference):
+        raise ValueError(f"unknown difference {difference!r}: expected one of {', '.join(get_args(Difference))}")
+    weighting = isinstance(program, WeightingProgram)
+    if difference == "central":
+        product = _weighted_central if weighting else _central
+        return product(program, theta, lam, batch, v, step, random_state)
+    if difference == "one_sided":
+        product = _weighted_one_sided if weighting else _one_sided
+        return product(program, theta, lam, batch, v, step, random_state, evaluated)
+    random_state.restore()
+    return _forward_mode(program, theta, lam, batch, v)
+
+
+def _central(program, theta, lam, batch, v, step: Step, random_state) -> dict[str, Tensor]:
+    random_state.restore()
+    plus = gradients(program.base_loss(moved(theta, v, step.size), lam, batch), lam)
+    random_state.restore()
+    minus = gradients(program.base_loss(moved(theta, v, -step.size), lam, batch), lam)
+    return {name: (plus[name] - minus[name]) * (0.5 * step.inverse) for name in lam}
+
+
+def _weighted_central(program, theta, lam, batch, v, step: Step, random_state) -> dict[str, Tensor]:
+    """`δ = (ℓ(θ+εv) − ℓ(θ−εv))/2ε` and `f = (f(θ+εv) + f(θ−εv))/2`, which is f(θ) to O(ε²) without its forward."""
+    with torch.no_grad():
+        random_state.restore()
+        losses_plus, features_plus = program.example_losses(moved(theta, v, step.size), batch)
+        random_state.restore()
+        losses_minus, features_minus = program.example_losses(moved(theta, v, -step.size), batch)
+        slopes = (losses_plus - losses_minus) * (0.5 * step.inverse)
+        features = 0.5 * (features_plus + features_minus)
+    return gradients((program.weights(lam, features) * slopes).mean(), lam)
+
+
+def _one_sided(program, theta, lam, batch, v, step: Step, random_state, evaluated) -> dict[str, Tensor]:
+    if evaluated is not None and evaluated.of_meta is not None:
+        random_state, at_theta = evaluated.random_state, evaluated.of_meta
+    else:  # one more forward and backward
+        random_state.restore()
+        at_theta = gradients(program.base_loss({n: p.detach() for n, p in theta.items()}, lam, batch), lam)
+    random_state.restore()
+    plus = gradients(program.base_loss(moved(theta, v, step.size), lam, batch), lam)
+    return {name: (plus[name] - at_theta[name]) * step.inverse for name in lam}
+
+
+def _weighted_one_sided(program, theta, lam, batch, v, step: Step, random_state, evaluated) -> dict[str, Tensor]:
+    """`δ = (ℓ(θ+εv) − ℓ(θ))/ε` and `f = f(θ)`."""
+    with torch.no_grad():
+        if evaluated is not None and evaluated.losses is not None and evaluated.features is not None:
+            random_state, losses, features = evaluated.random_state, evaluated.losses, evaluated.features
+        else:
+            random_state.restore()
+            losses, features = program.example_losses(theta, batch)
+        random_state.restore()
+        losses_plus, _ = program.example_losses(moved(theta, v, step.size), batch)
+        slopes = (losses_plus - losses) * step.inverse
+    return gradients((program.weights(lam, features) * slopes).mean(), lam)
+
+
+def _forward_mode(program, theta, lam, batch, v) -> dict[str, Tensor]:
+    """Tangents of θ are v; a weighting program needs no graph, any other is differentiated in reverse over forward."""
+    weighting = isinstance(program, WeightingProgram)
+    try:
+        with forward_ad.dual_level(), torch.set_grad_enabled(not weighting), differentiable_kernels():
+            dual = {n: p.detach() for n, p in theta.items()}
+            dual |= {n: forward_ad.make_dual(dual[n], v[n].detach()) for n in v}
+            if weighting:
+                losses, features = program.example_losses(dual, batch)
+                slopes, features = _tangent(losses), forward_ad.unpack_dual(features).primal
+            else:
+                slopes, features = _tangent(program.base_loss(dual, lam, batch)), None
+    except NotImplementedError as error:
+        raise ValueError(
+            "difference='exact' needs a forward-mode derivative of every operator of the base model, and one has none: "
+            f"{str(error).splitlines()[0]} Use difference='central'"
+        ) from error
+    if features is None:
+        return gradients(slopes, lam)
+    return gradients((program.weights(lam, features) * slopes).mean(), lam)
+
+
+def _tangent(output: Tensor) -> Tensor:
+    """The directional derivative; 0 where the output does not depend on θ."""
+    tangent = forward_ad.unpack_dual(output).tangent
+    return torch.zeros_like(output) if tangent is None else tangent

@@ -1,0 +1,46 @@
+"""The bilevel program: two losses over named parameters, and its weighting form.
+
+`min_λ L_meta(θ*(λ), λ)` subject to `θ*(λ) = argmin_θ L_base(θ, λ)`. Parameters are mappings from name to tensor, so
+that a hypergradient method can evaluate a loss anywhere without writing to a module.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+Params = Mapping[str, Tensor]
+Batch = Any
+
+
+class Program(Protocol):
+    """What a hypergradient method needs to know of a bilevel problem."""
+
+    def base_loss(self, base: Params, meta: Params, batch: Batch) -> Tensor:
+        """`L_base(θ, λ; batch)`, a scalar."""
+        ...
+
+    def meta_loss(self, base: Params, meta: Params, batch: Batch) -> Tensor:
+        """`L_meta(θ, λ; batch)`, a scalar."""
+        ...
+
+    def buffers(self) -> Iterable[Tensor]:
+        """Tensors that a forward pass may write (BatchNorm statistics); a method leaves them as they were."""
+        ...
+
+
+@runtime_checkable
+class WeightingProgram(Program, Protocol):
+    """A program in which λ enters through example weights alone: `L_base = mean_i w_i(λ; sg[f_i(θ)]) · ℓ_i(θ)`.
+
+    sg stops the gradient: the features f choose the weights but no gradient flows through them. This form lets a
+    method take all forwards of the base model without a graph and differentiate the small meta network only.
+    """
+
+    def example_losses(self, base: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Losses `ℓ(θ)` [batch] and features `f(θ)` [batch, features]."""
+        ...
+
+    def weights(self, meta: Params, features: Tensor) -> Tensor:
+        """Weights `w(λ; f)` [batch]."""
+        ...

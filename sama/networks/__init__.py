@@ -1,0 +1,1 @@
+"""Networks: classifiers of timm, the meta weight network, the EMA teacher."""

@@ -1,0 +1,194 @@
+"""One self-contained HTML page: tiles, findings, figures with captions, tables, configuration, how to reproduce."""
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from sama.config import Config
+from sama.report import captions, tables
+from sama.report.compare import spread
+from sama.report.loading import Results
+from sama.report.style import MUTED, label, looks
+from sama.report.tables import Table
+from sama.report.template import CSS, HTML
+
+DEFAULT_EXPERIMENT = Config.model_fields["experiment"].default
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure: SVG text, what it shows in a few words (for those who cannot see it), and its caption."""
+
+    svg: str
+    alt: str
+    caption: str
+
+    @property
+    def source(self) -> str:
+        """The picture as a data address: no ids of one figure meet those of another."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
+
+    @property
+    def width(self) -> int:
+        """Natural width in CSS pixels, a little enlarged: 1 pt = 4/3 px."""
+        found = re.search(r'width="([\d.]+)pt"', self.svg)
+        return round(float(found.group(1)) * 4 / 3 * 1.05) if found else 900
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline number."""
+
+    value: str
+    spread: str
+    text: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    key: str
+    title: str
+    texts: list[str] = field(default_factory=list)
+    pictures: list[Drawing] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    command: str = ""
+    folded: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the template shows."""
+
+    title: str
+    subtitle: str
+    tiles: list[Tile]
+    findings: list[str]
+    sections: list[Section]
+    source: str
+
+
+def render(results: Results, config: Config, drawings: Mapping[str, Drawing]) -> str:
+    """The page as HTML text; `drawings` by the name of the figure."""
+    page = Page(
+        title=results.experiment.replace("_", " "),
+        subtitle=subtitle(results, config),
+        tiles=tiles(results),
+        findings=captions.findings(results, config),
+        sections=sections(results, config, drawings),
+        source=f"results/{results.experiment}/summary.json",
+    )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    environment.filters["unbroken"] = unbroken
+    return environment.from_string(HTML).render(page=page, css=Markup(CSS))
+
+
+def unbroken(text: str) -> str:
+    """`text` with spaces that no line ends at inside '97.5 ± 0.4 %'."""
+    return text.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%")
+
+
+def subtitle(results: Results, config: Config) -> str:
+    """Data, noise, model and number of seeds in one line."""
+    channels, height, width = results.dataset["image_shape"]
+    noise = config.data.noise
+    parts = [
+        f"{results.dataset['source']}: {results.dataset['examples']:,} images of {height}×{width}"
+        f"{' in colour' if channels == 3 else ''}, {len(results.dataset['class_names'])} classes",
+        f"{captions.percent(noise.rate)} {noise.kind} label noise, planted" if noise.kind != "none" else "",
+        config.model.name,
+        captions.seeds_text(len(results.seeds)),
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def tiles(results: Results) -> list[Tile]:
+    """The headline numbers: detection, then accuracy at the lowest ratio beside what it must be compared with."""
+    focus, ratio = captions.focus_of(results), results.ratios[0]
+    at = results.at(ratio)
+    shown = [method for method in dict.fromkeys((focus, captions.BASELINE)) if method in at]
+    found = []
+    if focus in results.detection:
+        auc = spread(results.detection[focus]["auc"])
+        text = f"AUC of finding wrong labels by {label(focus)}"
+        found.append(_tile(captions.auc_text(auc), text, looks([focus])[focus].colour))
+    for method in shown:
+        text = f"test accuracy, {captions.percent(ratio)} {captions.pruned_by(method)}"
+        found.append(_tile(captions.accuracy_text(spread(at[method])), text, looks([method])[method].colour))
+    for values, text, colour in (
+        (results.full, "test accuracy, trained on all observed labels", MUTED),
+        (results.clean, "test accuracy, trained on all clean labels: an upper bound", "var(--ink)"),
+    ):
+        if values:
+            found.append(_tile(captions.accuracy_text(spread(values)), text, colour))
+    return found
+
+
+def _tile(value: str, text: str, colour: str) -> Tile:
+    number, plus_minus, deviation = value.partition(" ± ")
+    if plus_minus:
+        unit = " %" if deviation.endswith(" %") else ""
+        return Tile(number + unit, f"± {deviation.removesuffix(' %')}", text, colour)
+    return Tile(value, "", text, colour)
+
+
+def sections(results: Results, config: Config, drawings: Mapping[str, Drawing]) -> list[Section]:
+    """All parts that these results have something for."""
+
+    def pictures(*names: str) -> list[Drawing]:
+        return [drawings[name] for name in names if name in drawings]
+
+    accuracy_tables = [tables.accuracy_table(results)]
+    if results.kept_noise:
+        accuracy_tables.append(tables.kept_noise_table(results))
+    parts = [Section("accuracy", "Accuracy after pruning", [], pictures("accuracy"), accuracy_tables)]
+    if results.detection:
+        table = tables.detection_table(results)
+        parts.append(Section("detection", "Finding wrong labels", [], pictures("detection"), [table]))
+    if results.weights:
+        parts.append(Section("weights", "Importance weights", [], pictures("weights", "images", "scatter")))
+    parts.append(Section("curves", "Learning curves", [], pictures("learning_curves")))
+    parts.append(Section("cost", "Search cost", [], pictures("search_cost"), [tables.cost_table(results)]))
+    overlap = tables.overlap_table(results)
+    data = [tables.splits_table(results), *([overlap] if overlap else [])]
+    texts = [data_text(config)]
+    if overlap is None and all(results.overlap.values()):
+        texts.append("No two splits share an image, pixel for pixel.")
+    parts.append(Section("data", "Data", texts, [], data))
+    command, how = reproduction(config)
+    parts.append(Section("reproduce", "Reproduce", [how], command=command, folded=shown_config(config)))
+    return parts
+
+
+def data_text(config: Config) -> str:
+    """How the splits are used."""
+    text = "Networks are trained on the train split; the test split is read once, at the end."
+    if config.data.meta_set == "training":
+        return text + " The train split serves as the meta set too."
+    kind = "clean" if config.data.meta_set == "clean_held_out" else "observed, noisy"
+    return text + f" The meta split, on {kind} labels, steers the importance weights; no example stands in two splits."
+
+
+def reproduction(config: Config) -> tuple[str, str]:
+    """The command that makes these results, and a sentence about it."""
+    how = "In a clone of the repository, with the configuration below saved as experiment.yaml"
+    if config.experiment == DEFAULT_EXPERIMENT:
+        how += " (or, if config/config.yaml is unchanged, by make reproduce alone)"
+    return "make reproduce CONFIG=experiment.yaml", how + ":"
+
+
+def shown_config(config: Config) -> str:
+    """The merged configuration without what belongs to a machine: where data lie, who carries the jobs."""
+    values = config.model_dump(mode="json", exclude={"data_root", "launcher"})
+    path = values["data"]["path"]
+    if path and PurePath(path).is_absolute():
+        values["data"]["path"] = PurePath(path).name
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

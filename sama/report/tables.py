@@ -1,0 +1,188 @@
+"""The tables of the report as plain rows of cells; what is bold is decided by the spread, not by the mean alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sama.report.captions import BASELINE, accuracy_text, auc_text, focus_of, listed, percent, seeds_text, sentence
+from sama.report.compare import MIN_SEEDS, Leader, Spread, leader, paired, spread
+from sama.report.loading import Results
+from sama.report.style import label
+
+SPLITS = ("train", "meta", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a cell; `best` sets it in bold; `span` columns wide."""
+
+    text: str
+    best: bool = False
+    span: int = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """Title, header, rows (first cell: its name) and the notes below."""
+
+    title: str
+    header: list[str]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+
+
+def accuracy_table(results: Results) -> Table:
+    """Method × ratio, mean ± sd; then the references, which have no ratio; then the focus against random."""
+    ratios = results.ratios
+    leaders = {ratio: leader(results.at(ratio)) for ratio in ratios}
+    rows = []
+    for method, by_ratio in results.pruned.items():
+        cells = [Cell(sentence(label(method)))]
+        for ratio in ratios:
+            best = leaders[ratio].clear and leaders[ratio].name == method
+            cells.append(Cell(accuracy_text(spread(by_ratio[ratio])), best) if ratio in by_ratio else Cell("–"))
+        rows.append(cells)
+    focus = focus_of(results)
+    if BASELINE in results.pruned and focus != BASELINE:
+        rows.append([Cell(f"{sentence(label(focus))} − random, points"), *_gaps(results, focus)])
+    for name, values in (
+        ("No pruning: all observed labels", results.full),
+        ("No pruning: all clean labels (upper bound)", results.clean),
+        ("Meta-trained model itself", results.meta),
+    ):
+        if values:
+            rows.append([Cell(name), Cell(accuracy_text(spread(values)), span=len(ratios))])
+    notes = [f"Test accuracy, {_spread_words(len(results.seeds))}.", *_bold_notes(results, leaders)]
+    return Table("Test accuracy", ["Method", *(f"{percent(ratio)} pruned" for ratio in ratios)], rows, notes)
+
+
+def _gaps(results: Results, focus: str) -> list[Cell]:
+    cells = []
+    for ratio in results.ratios:
+        at = results.at(ratio)
+        if focus in at and BASELINE in at:
+            gap = paired(at[focus], at[BASELINE]).difference
+            cells.append(Cell(_signed(100 * gap.mean) + (f" ± {100 * gap.sd:.1f}" if gap.sd is not None else "")))
+        else:
+            cells.append(Cell("–"))
+    return cells
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def _spread_words(count: int) -> str:
+    return "one seed" if count == 1 else f"mean ± 1 sd of {seeds_text(count)}"
+
+
+def _bold_notes(results: Results, leaders: Mapping[float, Leader]) -> list[str]:
+    if len(results.pruned) == 1:
+        return []
+    if len(results.seeds) < MIN_SEEDS:
+        return [f"Nothing is set in bold: {seeds_text(len(results.seeds))} cannot tell a lead from chance."]
+    notes = []
+    if any(first.clear for first in leaders.values()):
+        notes.append(
+            "Bold: the highest mean of its column, where the 95 % interval of its lead, paired by seed, leaves out "
+            "zero against every other method (not corrected for the number of comparisons)."
+        )
+    unclear: dict[str, list[str]] = {}
+    for ratio, first in leaders.items():
+        if not first.clear and first.second is not None:
+            unclear.setdefault(first.name, []).append(percent(ratio))
+    for name, ratios in unclear.items():
+        notes.append(
+            f"At {listed(ratios)} nothing is set in bold: {label(name)} has the highest mean, but the spread over "
+            "seeds does not allow to call it the best."
+        )
+    return notes
+
+
+def detection_table(results: Results) -> Table:
+    """Method -> AUC and average precision."""
+    leaders = {
+        key: leader({method: values[key] for method, values in results.detection.items()})
+        for key in ("auc", "average_precision")
+    }
+    rows = [
+        [
+            Cell(sentence(label(method))),
+            *(
+                Cell(auc_text(spread(values[key])), first.clear and first.name == method)
+                for key, first in leaders.items()
+            ),
+        ]
+        for method, values in results.detection.items()
+    ]
+    rule = "; bold by the same rule as above" if any(first.clear for first in leaders.values()) else ""
+    notes = [f"Over all training examples, {_spread_words(len(results.seeds))}{rule}."]
+    return Table("Wrong labels found", ["Method", "AUC", "Average precision"], rows, notes)
+
+
+def kept_noise_table(results: Results) -> Table:
+    """Method × ratio: how many of the kept examples are mislabelled."""
+    rows = [
+        [
+            Cell(sentence(label(method))),
+            *(Cell(accuracy_text(spread(by_ratio[r])) if r in by_ratio else "–") for r in results.ratios),
+        ]
+        for method, by_ratio in results.kept_noise.items()
+    ]
+    before = _exact(results.noise("train"))
+    note = f"{sentence(_spread_words(len(results.seeds)))}; before pruning: {before}."
+    header = ["Method", *(f"{percent(ratio)} pruned" for ratio in results.ratios)]
+    return Table("Mislabelled among the kept examples", header, rows, [note])
+
+
+def cost_table(results: Results) -> Table:
+    """Method -> search cost in full trainings."""
+    rows = [
+        [Cell(sentence(label(method))), Cell(_plain(spread(values)))] for method, values in results.search_cost.items()
+    ]
+    return Table("Search cost", ["Method", "Full trainings"], rows)
+
+
+def _plain(values: Spread) -> str:
+    return f"{values.mean:.2f}" + (f" ± {values.sd:.2f}" if values.sd and values.sd >= 0.005 else "")
+
+
+def splits_table(results: Results) -> Table:
+    """Split -> examples, classes, mislabelled; a range where seeds differ."""
+    rows = []
+    for split in SPLITS:
+        if not all(split in data.split_names for data in results.data.values()):
+            continue
+        parts = [data.split(split) for data in results.data.values()]
+        classes = [len(np.unique(part.label)) for part in parts]
+        cells = [Cell(split), Cell(_range([len(part) for part in parts])), Cell(_range(classes))]
+        if results.clean_known:
+            wrong = results.noise(split)
+            cells.append(Cell(_exact(wrong) if max(wrong) else "none"))
+        rows.append(cells)
+    header = ["Split", "Examples", "Classes", *(["Mislabelled"] if results.clean_known else [])]
+    note = f"Counts of each of {seeds_text(len(results.seeds))}, a range where they differ."
+    return Table("Splits", header, rows, [note] if len(results.seeds) > 1 else [])
+
+
+def _exact(fractions: Sequence[float]) -> str:
+    return percent(fractions[0]) if max(fractions) - min(fractions) < 0.0005 else accuracy_text(spread(fractions))
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def overlap_table(results: Results) -> Table | None:
+    """Pair of splits -> contents that stand in both, a range where seeds differ; None where all are zero."""
+    reports = list(results.overlap.values())
+    pairs = sorted({pair for report in reports for pair in report})
+    if not any(report[pair]["shared"] for report in reports for pair in report):
+        return None
+    rows = [
+        [Cell(pair.replace("/", " and ")), Cell(_range([int(r[pair]["shared"]) for r in reports if pair in r]))]
+        for pair in pairs
+    ]
+    return Table("Overlap", ["Splits", "Images in both"], rows, ["Counted by content: the same pixels under two ids."])

@@ -1,0 +1,1 @@
+"""One module a Snakemake stage: `run` with explicit arguments, files in, files out."""

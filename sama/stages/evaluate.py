@@ -1,0 +1,102 @@
+"""Read the test split, once: accuracy of every model of a seed, noise detection by score, search cost."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from sama.config import ModelConfig, RuntimeConfig, ScoresConfig, SelectionConfig
+from sama.data import manifest as manifests
+from sama.errors import SamaError
+from sama.files import read_json, read_parquet, write_json
+from sama.stages._common import classifier, device_of, examples, load_weights
+from sama.training import Cost, accuracy, predict
+
+
+def run(
+    *,
+    images: Path,
+    manifest: Path,
+    models: Path,
+    meta: Path,
+    scores_dir: Path,
+    out: Path,
+    seed: int,
+    model: ModelConfig,
+    scores: ScoresConfig,
+    selection: SelectionConfig,
+    runtime: RuntimeConfig,
+) -> None:
+    """Evaluate all models and scores of one seed.
+
+    Args:
+        images: images.npy of `sama prepare`.
+        manifest: manifest.parquet of the seed.
+        models: folder of the retrained models of the seed, one folder a cell.
+        meta: folder of the meta-trained model of the seed.
+        scores_dir: folder of the scores of the seed.
+        out: JSON file of accuracies, noise detection and search cost.
+        seed: of the replicate.
+        model: the model.
+        scores: the methods.
+        selection: the pruning ratios.
+        runtime: threads and device.
+
+    Raises:
+        SamaError: a model or a score is missing or made for other data.
+    """
+    device = device_of(runtime)
+    dataset = manifests.load(images, manifest)
+    test = examples(dataset, "test")
+    train = dataset.split("train")
+    network = classifier(model, dataset, seed).to(device)
+
+    def test_accuracy(folder: Path) -> float:
+        load_weights(network, folder / "model.safetensors")
+        return accuracy(predict(network, test, device), test.labels)
+
+    results: dict[str, Any] = {"full": test_accuracy(models / "full"), "meta": test_accuracy(meta)}
+    if train.clean_label is not None:
+        results["clean"] = test_accuracy(models / "clean")
+    results["pruned"] = {
+        method: {str(ratio): test_accuracy(models / f"{method}_{ratio}") for ratio in selection.pruning_ratios}
+        for method in scores.methods
+    }
+    full_cost = _cost(models / "full" / "summary.json").units
+    evaluation = {
+        "seed": seed,
+        "examples": len(test),
+        "accuracy": results,
+        "noise_detection": {
+            method: found
+            for method in scores.methods
+            if (found := _noise_detection(train, scores_dir / f"{method}.parquet")) is not None
+        },
+        "search_cost": {method: _cost(scores_dir / f"{method}.json").units / full_cost for method in scores.methods},
+    }
+    write_json(out, evaluation)
+
+
+def _noise_detection(train: manifests.Split, scores: Path) -> dict[str, float] | None:
+    """How well the lowest scores find the wrong labels; None where nothing is known, or there is nothing to find.
+
+    Positives are the examples whose observed label is wrong, ranked by −score.
+    """
+    if train.clean_label is None:
+        return None
+    wrong = train.label != train.clean_label
+    if not wrong.any() or wrong.all():
+        return None
+    frame = read_parquet(scores, ["sample_id", "score"])
+    if not np.array_equal(frame["sample_id"].to_numpy(str), train.sample_id):
+        raise SamaError(f"{scores}: its sample ids are not those of split train")
+    suspicion = -frame["score"].to_numpy(np.float64)
+    return {
+        "auc": float(roc_auc_score(wrong, suspicion)),
+        "average_precision": float(average_precision_score(wrong, suspicion)),
+    }
+
+
+def _cost(summary: Path) -> Cost:
+    return Cost(**read_json(summary)["cost"])

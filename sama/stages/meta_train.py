@@ -1,0 +1,226 @@
+"""Meta-train base model and meta weight network by SAMA; leave the weight of every training example."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from sama.bilevel.batches import ShuffledBatches
+from sama.bilevel.loop import BilevelLoop, StepResult
+from sama.config import MetaConfig, ModelConfig, RuntimeConfig
+from sama.data import manifest as manifests
+from sama.errors import SamaError
+from sama.files import write_json, write_parquet
+from sama.metrics import Progress
+from sama.networks.ema import EMATeacher
+from sama.networks.meta_weight import MetaWeightNetwork
+from sama.programs.reweight import LabelledBatch, Reweight
+from sama.stages._common import Run, classifier, device_of, examples, save_weights
+from sama.stages._keys import run_key
+from sama.training import Cost, Examples, accuracy, augment, make_optimizer, make_scheduler, predict
+
+
+def run(
+    *,
+    images: Path,
+    manifest: Path,
+    out: Path,
+    work: Path,
+    seed: int,
+    model: ModelConfig,
+    meta: MetaConfig,
+    runtime: RuntimeConfig,
+) -> None:
+    """Meta-train a classifier with SAMA and write the mean importance weight of each training example.
+
+    Args:
+        images: images.npy of `sama prepare`.
+        manifest: manifest.parquet of the seed.
+        out: folder for weights.parquet, model.safetensors, meta_network.safetensors, metrics.jsonl, summary.json.
+        work: folder for the checkpoint and the growing metrics; an interrupted run continues from it.
+        seed: of initialisation, order of the examples and augmentation.
+        model: the base model.
+        meta: SAMA and the recipe of the base level.
+        runtime: threads and device.
+
+    Raises:
+        SamaError: the data or the model do not fit. FloatingPointError: a loss is not finite.
+    """
+    device = device_of(runtime)
+    dataset = manifests.load(images, manifest)
+    key = run_key("meta_train", seed, dataset, model, meta)
+    training = examples(dataset, "train")
+    meta_split = dataset.meta_split()
+    meta_examples = examples(dataset, meta_split.name)
+    validation = examples(dataset, "validation")
+    with Run(work, key, device) as state:
+        trainer = _assemble(classifier(model, dataset, seed).to(device), training, meta_examples, meta, seed, device)
+        watched = _train(trainer, training, validation, meta, state, device)
+        table = {"sample_id": dataset.split("train").sample_id, **watched.means()}
+        write_parquet(out / "weights.parquet", pd.DataFrame(table))
+        save_weights(out / "model.safetensors", trainer.model)
+        save_weights(out / "meta_network.safetensors", trainer.network)
+        summary = {
+            "stage": "meta_train",
+            "seed": seed,
+            "cell": "meta",
+            "steps": meta.training.steps,
+            "examples": len(training),
+            "meta_examples": len(meta_examples),
+            "cost": _cost(meta, trainer.program).as_dict(),
+            "metrics": {"validation/accuracy": accuracy(predict(trainer.model, validation, device), validation.labels)},
+            "content_hash": key,
+        }
+        write_json(out / "summary.json", summary)
+        state.finish(out / "metrics.jsonl")
+
+
+@dataclass
+class Trainer:
+    """The bilevel loop with the modules that it trains."""
+
+    model: nn.Module
+    network: MetaWeightNetwork
+    teacher: EMATeacher
+    program: Reweight
+    loop: BilevelLoop
+
+
+class WatchedWeights:
+    """Means over the visits of an example, after the first `score_from` of the steps, of its weight and its features.
+
+    The weight is the one that the meta network gave it in that base step, before the division by the batch mean. The
+    base step computes it anyway, so watching costs nothing; a pass in eval mode would show the network features that
+    it has not been trained on, because BatchNorm then uses its running statistics (docs/log.md has the figures).
+    """
+
+    def __init__(self, examples: int, program: Reweight, first_step: int) -> None:
+        self.names = ("weight", *program.features)
+        self.program, self.first_step = program, first_step
+        self.sums = torch.zeros(examples, len(self.names), dtype=torch.float64)
+        self.visits = torch.zeros(examples, dtype=torch.float64)
+
+    @torch.no_grad()
+    def watch(self, result: StepResult) -> None:
+        """Add a base step."""
+        if result.step < self.first_step or result.weighting is None:
+            return
+        features = result.weighting.features
+        weights = self.program.raw_weights(dict(self.program.network.named_parameters()), features)
+        values = torch.cat([weights[:, None], features], dim=1).double().cpu()
+        self.sums.index_add_(0, result.batch.indices, values)
+        self.visits.index_add_(0, result.batch.indices, torch.ones(len(values), dtype=torch.float64))
+
+    def means(self) -> dict[str, np.ndarray]:
+        """Name -> mean [n]."""
+        columns = (self.sums / self.visits[:, None]).numpy()
+        return {name: columns[:, k] for k, name in enumerate(self.names)}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The sums so far."""
+        return {"sums": self.sums.clone(), "visits": self.visits.clone()}
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Continue from them."""
+        self.sums, self.visits = state_dict["sums"].clone(), state_dict["visits"].clone()
+
+
+def _assemble(
+    model: nn.Module, training: Examples, meta_examples: Examples, meta: MetaConfig, seed: int, device: torch.device
+) -> Trainer:
+    network = MetaWeightNetwork(len(meta.network.features), meta.network.hidden_size).to(device)
+    teacher = EMATeacher(model, meta.ema_decay)
+    program = Reweight(
+        model, network, features=meta.network.features, teacher=teacher, normalize=meta.network.normalize
+    )
+
+    def training_batch(indices: Tensor, generator: torch.Generator) -> LabelledBatch:
+        inputs = augment(training.inputs(indices, device), meta.training.augment, generator)
+        return LabelledBatch(inputs, training.labels[indices].to(device), indices)
+
+    def meta_batch(indices: Tensor, generator: torch.Generator) -> LabelledBatch:
+        inputs = augment(meta_examples.inputs(indices, device), meta.training.augment, generator)
+        return LabelledBatch(inputs, meta_examples.labels[indices].to(device), indices)
+
+    optimizer = make_optimizer(meta.training.optimizer, model.parameters())
+    loop = BilevelLoop(
+        program,
+        model,
+        network,
+        optimizer,
+        torch.optim.Adam(network.parameters(), lr=meta.learning_rate),
+        ShuffledBatches(len(training), meta.training.batch_size, 2 * seed, training_batch),
+        ShuffledBatches(len(meta_examples), meta.batch_size, 2 * seed + 1, meta_batch),
+        method=meta.method,
+        alpha=meta.alpha,
+        unroll_steps=meta.unroll_steps,
+        schedulers=[make_scheduler(meta.training, optimizer)],
+        after_base_step=lambda: teacher.update(model),
+        extra_state={"teacher": teacher},
+    )
+    return Trainer(model, network, teacher, program, loop)
+
+
+def _train(
+    trainer: Trainer,
+    training: Examples,
+    validation: Examples,
+    meta: MetaConfig,
+    state: Run,
+    device: torch.device,
+) -> WatchedWeights:
+    loop, recipe = trainer.loop, meta.training
+    first_step = round(meta.score_from * recipe.steps) + 1
+    visits = (recipe.steps - first_step + 1) * recipe.batch_size
+    if visits < 2 * len(training):  # two permutations: whatever the phase, one of them is whole
+        raise SamaError(
+            f"meta.training: {recipe.steps} steps of {recipe.batch_size} after score_from {meta.score_from} visit"
+            f" {visits} examples, expected at least twice the {len(training)} of the training split"
+        )
+    watched = WatchedWeights(len(training), trainer.program, first_step)
+    loop.extra_state["weights"] = watched
+    trainer.model.train()
+    meta_loss: Tensor | None = None
+    if state.checkpointed is not None:
+        loop.load_state_dict(state.checkpointed["loop"])
+        meta_loss = state.checkpointed["meta_loss"]
+    with Progress(recipe.steps, "meta-train", start=loop.step_count) as progress:
+        while loop.step_count < recipe.steps:
+            result = loop.step()
+            step = result.step
+            watched.watch(result)
+            meta_loss = result.meta_loss if result.meta_loss is not None else meta_loss
+            if step % recipe.log_every == 0 or step == recipe.steps:
+                numbers = {
+                    "train/loss": result.base_loss.item(),
+                    "validation/accuracy": accuracy(predict(trainer.model, validation, device), validation.labels),
+                    "learning_rate": loop.base_optimizer.param_groups[0]["lr"],
+                }
+                if meta_loss is not None:
+                    numbers["meta/loss"] = meta_loss.item()
+                state.metrics.write(step, numbers)
+                progress.update(step, loss=numbers["train/loss"], accuracy=numbers["validation/accuracy"])
+            else:
+                progress.update(step)
+            if step % recipe.checkpoint_every == 0 and step < recipe.steps:
+                state.save(step, {"loop": loop.state_dict(), "meta_loss": meta_loss})
+    return watched
+
+
+def _cost(meta: MetaConfig, program: Reweight) -> Cost:
+    """Counted forwards and backwards of the base model (the meta network is not worth counting).
+
+    A base step: forward and backward of the batch, and a teacher's forward. A meta step: forward and backward of the
+    meta batch and two perturbed forwards of the base batch. Logging is not counted, as it is not for retraining.
+    """
+    steps, batch = meta.training.steps, meta.training.batch_size
+    meta_steps = steps // meta.unroll_steps
+    cost = Cost()
+    cost.add(forward=steps * batch, backward=steps * batch)
+    if "uncertainty" in program.features:
+        cost.add(forward=steps * batch)
+    cost.add(forward=meta_steps * (meta.batch_size + 2 * batch), backward=meta_steps * meta.batch_size)
+    return cost

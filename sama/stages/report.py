@@ -1,0 +1,143 @@
+"""Figures and the self-contained report of an experiment. See `run`."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sama.config import Config
+from sama.errors import SamaError
+from sama.files import write_text
+from sama.report import captions, figures, page, style, weight_figures
+from sama.report.compare import spread
+from sama.report.loading import Results, load
+from sama.report.page import Drawing
+
+GRID_IMAGES = 24
+
+
+def run(*, results: Path, out: Path, config: Config) -> None:
+    """Draw the figures and write the page.
+
+    Everything is drawn before the first file is written, so an error leaves the report that was there. The same results
+    give the same bytes.
+
+    Args:
+        results: folder of the experiment, results/EXPERIMENT in the pipeline.
+        out: folder to write to: OUT/index.html and OUT/figures/NAME.svg.
+        config: the whole configuration, for the captions and the block at the end.
+
+    Raises:
+        SamaError: a file of the results is missing or not as expected.
+    """
+    results, out = Path(results), Path(out)
+    loaded = load(results, config.scores.methods)
+    drawings = draw(loaded)
+    html = page.render(loaded, config, drawings)
+    (out / "index.html").unlink(missing_ok=True)  # it comes back last: where it stands, the figures fit it
+    for stale in (out / "figures").glob("*.svg"):
+        if stale.stem not in drawings:
+            stale.unlink()
+    for name, drawing in drawings.items():
+        write_text(out / "figures" / f"{name}.svg", drawing.svg)
+    write_text(out / "index.html", html)
+
+
+def draw(results: Results) -> dict[str, Drawing]:
+    """All figures that these results have something for, by name."""
+    references = {
+        name: values
+        for name, values in (("full", results.full), ("clean", results.clean), ("meta", results.meta))
+        if values
+    }
+    drawings = {
+        "accuracy": Drawing(
+            style.to_svg(figures.accuracy(results.pruned, references)),
+            "Test accuracy against pruning ratio for each method",
+            captions.accuracy_caption(results),
+        ),
+        "learning_curves": _learning_curves(results),
+        "search_cost": Drawing(
+            style.to_svg(figures.search_cost(results.search_cost)),
+            "Search cost of each method as bars",
+            captions.cost_caption(results),
+        ),
+    }
+    if results.detection:
+        drawings["detection"] = _detection(results)
+    if results.weights:
+        drawings |= _weight_figures(results)
+    return drawings
+
+
+def _detection(results: Results) -> Drawing:
+    legend = {
+        method: f"{style.label(method)}: AUC {captions.auc_text(spread(values['auc']))}"
+        for method, values in results.detection.items()
+    }
+    return Drawing(
+        style.to_svg(figures.detection(results.suspicion, legend)),
+        "ROC and precision-recall curves of finding mislabelled examples, by method",
+        captions.detection_caption(results),
+    )
+
+
+def _learning_curves(results: Results) -> Drawing:
+    ratio = results.ratios[0]
+    validation = {cell.removesuffix(f"_{ratio}"): runs for cell, runs in results.curves.items()}
+    ceiling = None
+    if results.clean_known:
+        right = 1 - float(np.mean(results.noise("validation")))
+        ceiling = right if right < 1 else None
+    return Drawing(
+        style.to_svg(figures.learning_curves(results.curves.get("meta", []), validation, ceiling)),
+        "Losses of meta-training and validation accuracy of each training, by step",
+        captions.curves_caption(results, ceiling),
+    )
+
+
+def _weight_figures(results: Results) -> dict[str, Drawing]:
+    seed = results.seeds[0]
+    weights = results.weights[seed]
+    order = np.argsort(weights.weight, kind="stable")  # ties by sample id
+    count = min(GRID_IMAGES, len(order) // 2)
+    lowest, highest = _tiles(results, seed, order[:count]), _tiles(results, seed, order[: -count - 1 : -1])
+    wrong = (sum(t.wrong for t in lowest), sum(t.wrong for t in highest)) if results.clean_known else None
+    return {
+        "weights": Drawing(
+            style.to_svg(weight_figures.weights(list(results.weights.values()))),
+            "Distribution of the importance weight, as histogram and cumulated",
+            captions.weights_caption(results),
+        ),
+        "images": Drawing(
+            style.to_svg(weight_figures.images(lowest, highest)),
+            "Training images of lowest and of highest importance weight",
+            captions.images_caption(results, seed, count, wrong),
+        ),
+        "scatter": Drawing(
+            style.to_svg(weight_figures.scatter(weights)),
+            "Importance weight against loss and against uncertainty",
+            captions.scatter_caption(seed, min(len(order), weight_figures.MAX_POINTS), len(order)),
+        ),
+    }
+
+
+def _tiles(results: Results, seed: int, chosen: NDArray[np.intp]) -> list[weight_figures.Tile]:
+    data, train = results.data[seed], results.data[seed].split("train")
+    relative = results.weights[seed].relative
+
+    def name(index: int, number: int) -> str:
+        if not 0 <= number < len(data.class_names):
+            where = f"{data.path}: {train.sample_id[index]}"
+            raise SamaError(f"{where}: clean label {number} is outside the {len(data.class_names)} classes")
+        return data.class_names[number]
+
+    return [
+        weight_figures.Tile(
+            image=np.asarray(train.pixels[train.rows[i]]),
+            observed=name(i, int(train.label[i])),
+            clean=None if train.clean_label is None else name(i, int(train.clean_label[i])),
+            weight=float(relative[i]),
+        )
+        for i in chosen
+    ]

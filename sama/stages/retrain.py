@@ -1,0 +1,83 @@
+"""Train a classifier from scratch on the kept examples, or on all of them."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sama.config import ModelConfig, RuntimeConfig, TrainingConfig
+from sama.data import manifest as manifests
+from sama.files import read_parquet, write_json
+from sama.metrics import Progress
+from sama.stages._common import Run, classifier, device_of, examples, save_weights
+from sama.stages._keys import run_key
+from sama.training import accuracy, predict, train
+
+
+def run(
+    *,
+    images: Path,
+    manifest: Path,
+    kept: Path | None = None,
+    labels: Literal["observed", "clean"] = "observed",
+    cell: str,
+    out: Path,
+    work: Path,
+    seed: int,
+    model: ModelConfig,
+    training: TrainingConfig,
+    runtime: RuntimeConfig,
+) -> None:
+    """Train a classifier on the kept examples of the training split, or on the whole of it.
+
+    Args:
+        images: images.npy of `sama prepare`.
+        manifest: manifest.parquet of the seed.
+        kept: parquet file of the kept sample ids; without it the whole training split.
+        labels: observed, or clean (the upper bound, for evaluation only).
+        cell: name of the result: full, clean, or METHOD_RATIO.
+        out: folder for model.safetensors, metrics.jsonl, summary.json.
+        work: folder for the checkpoint and the growing metrics; an interrupted run continues from it.
+        seed: of initialisation, order of the examples and augmentation.
+        model: the model.
+        training: the recipe; its number of steps does not depend on how many examples are kept.
+        runtime: threads and device.
+
+    Raises:
+        SamaError: the data or the model do not fit. FloatingPointError: the loss is not finite.
+    """
+    device = device_of(runtime)
+    dataset = manifests.load(images, manifest)
+    ids = None if kept is None else read_parquet(kept, ["sample_id"])["sample_id"].to_numpy(str)
+    data = examples(dataset, "train", labels=labels, kept=ids)
+    validation = examples(dataset, "validation")
+    key = run_key("retrain", seed, dataset, model, training, labels, *([] if kept is None else [kept]))
+    network = classifier(model, dataset, seed).to(device)
+    with Run(work, key, device) as state, Progress(training.steps, cell, start=state.step) as progress:
+        cost = train(
+            network,
+            data,
+            training,
+            seed=seed,
+            device=device,
+            validation=validation,
+            log=state.metrics.write,
+            progress=progress.update,
+            resume=state.checkpointed,
+            save=state.save,
+        )
+        save_weights(out / "model.safetensors", network)
+        counts = np.bincount(data.labels.numpy(), minlength=len(dataset.class_names))
+        summary = {
+            "stage": "retrain",
+            "seed": seed,
+            "cell": cell,
+            "steps": training.steps,
+            "examples": len(data),
+            "examples_by_class": dict(zip(dataset.class_names, counts.tolist(), strict=True)),
+            "cost": cost.as_dict(),
+            "metrics": {"validation/accuracy": accuracy(predict(network, validation, device), validation.labels)},
+            "content_hash": key,
+        }
+        write_json(out / "summary.json", summary)
+        state.finish(out / "metrics.jsonl")

@@ -1,0 +1,271 @@
+"""The ordinary supervised loop that retraining, baselines and the models behind scores share."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+
+from sama.bilevel.batches import ShuffledBatches
+from sama.bilevel.checkpoint import random_state, set_random_state
+from sama.bilevel.finite import require_finite
+
+
+class Augmentation(Protocol):
+    """Random changes of a training batch."""
+
+    @property
+    def crop_padding(self) -> int: ...  # noqa: D102
+    @property
+    def horizontal_flip(self) -> bool: ...  # noqa: D102
+
+
+class OptimizerRecipe(Protocol):
+    """An optimizer and its knobs; `sama.config.OptimizerConfig` is one."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def momentum(self) -> float: ...  # noqa: D102
+    @property
+    def nesterov(self) -> bool: ...  # noqa: D102
+    @property
+    def betas(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+
+
+class Recipe(Protocol):
+    """A training recipe; `sama.config.TrainingConfig` is one."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def optimizer(self) -> OptimizerRecipe: ...  # noqa: D102
+    @property
+    def schedule(self) -> str: ...  # noqa: D102
+    @property
+    def warmup_steps(self) -> int: ...  # noqa: D102
+    @property
+    def augment(self) -> Augmentation: ...  # noqa: D102
+    @property
+    def log_every(self) -> int: ...  # noqa: D102
+    @property
+    def checkpoint_every(self) -> int: ...  # noqa: D102
+
+
+@dataclass
+class Cost:
+    """Examples that went forward and backward through the base model; a forward is 1 unit, a backward 2."""
+
+    forward_examples: int = 0
+    backward_examples: int = 0
+
+    @property
+    def units(self) -> int:
+        """Cost in forwards of one example; a training step on n examples is 3n."""
+        return self.forward_examples + 2 * self.backward_examples
+
+    def add(self, forward: int = 0, backward: int = 0) -> None:
+        """Count."""
+        self.forward_examples += forward
+        self.backward_examples += backward
+
+    def as_dict(self) -> dict[str, int]:
+        """For a summary file."""
+        return {"forward_examples": self.forward_examples, "backward_examples": self.backward_examples}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images uint8 [n, channels, height, width] and labels int64 [n], with the pixel statistics to normalise by."""
+
+    images: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def inputs(self, indices: Tensor, device: torch.device) -> Tensor:
+        """Normalised float32 images [batch, channels, height, width] on `device`, channels last in memory."""
+        images = self.images[indices].to(device, non_blocking=True).float().div_(255)
+        images = images.contiguous(memory_format=torch.channels_last)
+        mean = torch.tensor(self.mean, device=device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=device).view(-1, 1, 1)
+        return images.sub_(mean).div_(std)
+
+
+def setup_torch(threads: int, device: str) -> torch.device:
+    """Fix the thread count, ask for deterministic operators, and choose the device (`auto`: a GPU if there is one).
+
+    Raises:
+        ValueError: `cuda` was asked for and there is none.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("runtime.device is cuda, but torch finds no GPU: use auto or cpu")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def make_optimizer(recipe: OptimizerRecipe, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
+    """The recipe's optimizer.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.name == "sgd":
+        nesterov = recipe.nesterov and recipe.momentum > 0
+        return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, nesterov=nesterov)
+    if recipe.name == "adam":
+        return torch.optim.Adam(parameters, rate, recipe.betas, weight_decay=decay)
+    if recipe.name == "adamw":
+        return torch.optim.AdamW(parameters, rate, recipe.betas, weight_decay=decay)
+    raise ValueError(f"unknown optimizer {recipe.name!r}: expected sgd, adam or adamw")
+
+
+def make_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warm-up, then constant or cosine to zero."""
+
+    def factor(step: int) -> float:
+        if step < recipe.warmup_steps:
+            return (step + 1) / recipe.warmup_steps
+        if recipe.schedule == "constant":
+            return 1.0
+        progress = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def augment(images: Tensor, recipe: Augmentation, generator: torch.Generator) -> Tensor:
+    """Random crop and flip of each image of the batch [batch, channels, height, width]."""
+    if recipe.crop_padding:
+        padding = recipe.crop_padding
+        height, width = images.shape[-2:]
+        padded = pad(images, (padding,) * 4)
+        tops = torch.randint(0, 2 * padding + 1, (len(images),), generator=generator).to(images.device)
+        lefts = torch.randint(0, 2 * padding + 1, (len(images),), generator=generator).to(images.device)
+        rows = tops[:, None, None] + torch.arange(height, device=images.device)[None, :, None]
+        columns = lefts[:, None, None] + torch.arange(width, device=images.device)[None, None, :]
+        batch = torch.arange(len(images), device=images.device)[:, None, None]
+        images = padded.permute(0, 2, 3, 1)[batch, rows, columns].permute(0, 3, 1, 2)
+    if recipe.horizontal_flip:
+        mirrored = torch.rand(len(images), generator=generator).to(images.device) < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    return images
+
+
+@torch.no_grad()
+def predict(model: nn.Module, examples: Examples, device: torch.device, batch_size: int = 512) -> Tensor:
+    """Logits [n, classes] on the CPU, in eval mode; the model's mode is put back."""
+    was_training = model.training
+    model.eval()
+    chunks = torch.arange(len(examples)).split(batch_size)
+    logits = [model(examples.inputs(chunk, device)).float().cpu() for chunk in chunks]
+    model.train(was_training)
+    return torch.cat(logits)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Fraction of the examples whose largest logit [n, classes] is the label's."""
+    return int((logits.argmax(dim=-1) == labels).sum()) / len(labels)
+
+
+def train(
+    model: nn.Module,
+    examples: Examples,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device,
+    steps: int | None = None,
+    validation: Examples | None = None,
+    log: Callable[[int, dict[str, float]], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+    resume: dict[str, Any] | None = None,
+    save: Callable[[int, dict[str, Any]], None] | None = None,
+) -> Cost:
+    """Train `model` in place on `examples` by `recipe`.
+
+    Args:
+        model: inputs -> logits, on `device`.
+        examples: what to learn.
+        recipe: optimizer, steps, schedule, augmentation.
+        seed: of the order of the examples and of the augmentation; dropout draws from it too.
+        device: where the model is.
+        steps: instead of the recipe's number (the schedule still spans the recipe's).
+        validation: its accuracy is logged.
+        log: called with the step and the numbers every `log_every` steps and at the end.
+        progress: called with the step after each one.
+        resume: state that `save` was given, to continue from.
+        save: called with the step and the whole state every `checkpoint_every` steps.
+
+    Returns:
+        What the training cost, validation not counted.
+
+    Raises:
+        FloatingPointError: the loss is not finite; names the step.
+    """
+    last_step = recipe.steps if steps is None else steps
+    optimizer = make_optimizer(recipe.optimizer, model.parameters())
+    scheduler = make_scheduler(recipe, optimizer)
+
+    def make(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        inputs = augment(examples.inputs(indices, device), recipe.augment, generator)
+        return inputs, examples.labels[indices].to(device)
+
+    batches = ShuffledBatches(len(examples), recipe.batch_size, seed, make)
+    torch.manual_seed(seed)
+    step = 0
+    if resume is not None:
+        step = resume["step"]
+        model.load_state_dict(resume["model"])
+        optimizer.load_state_dict(resume["optimizer"])
+        scheduler.load_state_dict(resume["scheduler"])
+        batches.load_state_dict(resume["batches"])
+        set_random_state(resume["random"])
+    model.train()
+    while step < last_step:
+        inputs, labels = next(batches)
+        loss = cross_entropy(model(inputs), labels)
+        require_finite(loss, "training loss", step + 1, {"inputs": inputs, **dict(model.named_parameters())})
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        step += 1
+        if progress:
+            progress(step)
+        if log and (step % recipe.log_every == 0 or step == last_step):
+            numbers = {"train/loss": loss.item(), "learning_rate": scheduler.get_last_lr()[0]}
+            if validation is not None:
+                numbers["validation/accuracy"] = accuracy(predict(model, validation, device), validation.labels)
+            log(step, numbers)
+        if save and step % recipe.checkpoint_every == 0 and step < last_step:
+            save(step, _state(step, model, optimizer, scheduler, batches))
+    examples_seen = last_step * recipe.batch_size
+    return Cost(forward_examples=examples_seen, backward_examples=examples_seen)
+
+
+def _state(step: int, model: nn.Module, optimizer: Any, scheduler: Any, batches: ShuffledBatches) -> dict[str, Any]:
+    return {
+        "step": step,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "batches": batches.state_dict(),
+        "random": random_state(),
+    }

@@ -1,0 +1,283 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sama.errors import SamaError
+from sama.files import read_json, read_parquet, write_json, write_parquet
+from sama.report.page import Drawing
+from sama.stages import report
+from tests.planted_results import build, edit_summary
+
+ALL = {"accuracy", "detection", "images", "learning_curves", "scatter", "search_cost", "weights"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, ids, and the text outside style sheets."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] != "style":
+            self.words.append(data)
+
+
+def run(results: Path, config, out: Path | None = None) -> Page:
+    out = out or results / "report"
+    report.run(results=results, out=out, config=config)
+    return Page((out / "index.html").read_text(encoding="utf-8"))
+
+
+def figures(results: Path) -> set[str]:
+    return {path.stem for path in (results / "report/figures").iterdir()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A results folder with its report; tests that change it take a copy."""
+    root = tmp_path_factory.mktemp("made")
+    config = build(root, train=90)
+    page = run(root / "planted", config)
+    return root / "planted", config, page
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    results, config, _ = made
+    shutil.copytree(results, tmp_path / "planted")
+    return tmp_path / "planted", config
+
+
+def test_the_page_needs_nothing_else(made):
+    results, _, page = made
+    assert figures(results) == ALL
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "iframe", "object")
+        if tag in ("img", "link"):
+            assert attributes.get("src", attributes.get("href", "")).startswith("data:")
+        if tag == "a":
+            assert attributes["href"].startswith(("#", "https://arxiv.org/"))
+    html = (results / "report/index.html").read_text()
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_every_link_inside_the_page_leads_somewhere(made):
+    _, _, page = made
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    links = {attributes["href"][1:] for tag, attributes in page.tags if tag == "a" and attributes["href"][0] == "#"}
+    assert links
+    assert links <= ids
+
+
+def test_every_picture_says_what_it_shows(made):
+    _, _, page = made
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) == len(ALL)
+    assert all(len(attributes["alt"]) > 20 for attributes in pictures)
+
+
+def test_the_numbers_are_those_of_the_summary(made):
+    results, _, page = made
+    summary = read_json(results / "summary.json")
+    for method, by_ratio in summary["pruned"].items():
+        for entry in by_ratio.values():
+            assert f"{100 * sum(entry['accuracy']) / 3:.1f} ± " in page.text, method
+    for values in summary["noise_detection"].values():
+        assert f"{sum(values['auc']) / 3:.3f} ± " in page.text
+    assert "make reproduce CONFIG=experiment.yaml" in page.text
+
+
+def test_the_noise_left_after_pruning_is_counted(made):
+    results, _, page = made
+    kept = set(read_parquet(results / "kept/seed0/el2n_0.7.parquet", ["sample_id"])["sample_id"])
+    manifest = read_parquet(results / "data/seed0/manifest.parquet", ["sample_id", "split", "label", "clean_label"])
+    wrong = (manifest["label"] != manifest["clean_label"]).to_numpy()
+    fraction = float(wrong[manifest["sample_id"].isin(list(kept)).to_numpy()].mean())
+    table = re.search(r"Mislabelled among the kept examples.*?EL2N (.*?) Margin", page.text)
+    assert table
+    others = float(re.findall(r"([\d.]+) ±", table[1])[-1])
+    assert abs(others - 100 * fraction) < 8  # seed 0 lies near the mean over seeds
+    assert others > 40
+
+
+def test_two_runs_are_byte_identical(made, tmp_path, monkeypatch):
+    results, config, _ = made
+    monkeypatch.chdir(tmp_path)
+    run(results, config, tmp_path / "elsewhere")
+    assert contents(tmp_path / "elsewhere") == contents(results / "report")
+
+
+def test_another_process_writes_the_same_bytes(made, tmp_path):
+    results, _, _ = made
+    command = (
+        "from pathlib import Path; from sama.config import load; from sama.stages import report; import sys; "
+        "report.run(results=Path(sys.argv[1]), out=Path(sys.argv[2]), config=load([Path(sys.argv[1])/'config.yaml']))"
+    )
+    arguments = [sys.executable, "-c", command, str(results), str(tmp_path / "report")]
+    subprocess.run(arguments, check=True, env={**os.environ, "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo"})
+    assert contents(tmp_path / "report") == contents(results / "report")
+
+
+def test_nothing_of_the_machine_is_told(tmp_path):
+    secret = tmp_path / "secret-folder"
+    config = build(
+        tmp_path,
+        train=60,
+        seeds=(0,),
+        overrides={
+            "data_root": str(secret),
+            "data": {"source": "image_folder", "path": str(secret / "<b>photographs")},
+        },
+        clean_known=False,
+    )
+    run(tmp_path / "planted", config)
+    html = (tmp_path / "planted/report/index.html").read_text()
+    assert "secret-folder" not in html
+    assert str(tmp_path) not in html
+    assert "path: &lt;b&gt;photographs" in html
+    assert "launcher" not in html
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({"clean_known": False}, {"detection"}),
+        ({"noise": 0.0}, {"detection"}),
+        ({"seeds": (3,), "ratios": (0.5,)}, set()),
+        ({"methods": ("random", "el2n")}, {"images", "scatter", "weights"}),
+        (
+            {
+                "channels": 3,
+                "size": 40,
+                "classes": 100,
+                "class_names": [f"kind <{i}> with a long name" for i in range(100)],
+            },
+            set(),
+        ),
+    ],
+    ids=["no-clean-labels", "no-noise", "one-seed-one-ratio", "no-meta-weight", "colour-100-classes"],
+)
+def test_other_experiments_make_a_page_too(tmp_path, options, missing):
+    config = build(tmp_path, **{"train": 60, "seeds": (0, 1), **options})
+    page = run(tmp_path / "planted", config)
+    assert figures(tmp_path / "planted") == ALL - missing
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == len(ALL - missing)
+    for word in ("nan", "None", "inf"):
+        assert not re.search(rf"\b{word}\b", page.text.split("Show the configuration")[0])
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Blank pictures, where a test is not about them."""
+    monkeypatch.setattr(report, "draw", lambda results: dict.fromkeys(ALL, Drawing("<svg/>", "alt", "caption")))
+
+
+def test_pictures_of_an_earlier_run_go_away(copy, quick):
+    results, config = copy
+    stale = results / "report/figures/renamed.svg"
+    stale.write_text("<svg/>")
+    run(results, config)
+    assert figures(results) == ALL
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "summary.json",
+        "data/dataset.json",
+        "data/images.npy",
+        "data/seed1/manifest.parquet",
+        "data/seed1/manifest.json",
+        "meta/seed2/weights.parquet",
+        "meta/seed0/metrics.jsonl",
+        "scores/seed1/el2n.parquet",
+        "kept/seed1/margin_0.5.parquet",
+        "models/seed0/full/metrics.jsonl",
+    ],
+)
+def test_a_missing_file_is_named_and_the_old_report_stays(copy, name):
+    results, config = copy
+    before = contents(results / "report")
+    (results / name).unlink()
+    with pytest.raises(SamaError, match=re.escape(f"{results / name}: missing")) as caught:
+        report.run(results=results, out=results / "report", config=config)
+    assert "\n" not in str(caught.value)
+    assert contents(results / "report") == before
+
+
+def test_a_summary_with_a_short_list_is_refused(copy):
+    results, config = copy
+    edit_summary(results, lambda summary: summary["pruned"]["random"]["0.3"]["accuracy"].pop())
+    with pytest.raises(SamaError, match=r"summary.json: pruned.random.0.3.accuracy: expected 3 numbers, one a seed"):
+        report.run(results=results, out=results / "report", config=config)
+
+
+def test_a_summary_without_a_part_is_refused(copy):
+    results, config = copy
+    edit_summary(results, lambda summary: summary.pop("search_cost"))
+    with pytest.raises(SamaError, match=r"summary.json: expected a key 'search_cost'"):
+        report.run(results=results, out=results / "report", config=config)
+
+
+def test_scores_of_other_examples_are_refused(copy):
+    results, config = copy
+    path = results / "scores/seed1/margin.parquet"
+    write_parquet(path, pd.DataFrame(read_parquet(path, ["sample_id", "score"])[1:]))
+    with pytest.raises(SamaError, match=r"margin.parquet: expected the training examples of .*, but digits/\d+ stands"):
+        report.run(results=results, out=results / "report", config=config)
+
+
+def test_broken_metrics_are_named_by_line(copy):
+    results, config = copy
+    with (results / "models/seed0/full/metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 125, "train/lo')
+    with pytest.raises(SamaError, match=r"metrics.jsonl, line 5: not valid JSON"):
+        report.run(results=results, out=results / "report", config=config)
+
+
+def test_a_disk_that_fills_up_leaves_no_page(copy, quick, monkeypatch):
+    results, config = copy
+    write, written = report.write_text, []
+
+    def full(path, text):
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        write(path, text)
+
+    monkeypatch.setattr(report, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        report.run(results=results, out=results / "report", config=config)
+    assert not (results / "report/index.html").exists()
+    assert figures(results) == ALL  # each is written beside its place and moved there: nothing half-written is left
+
+
+def test_overlapping_splits_are_counted(copy, quick):
+    results, config = copy
+    path = results / "data/seed1/manifest.json"
+    facts = read_json(path)
+    assert "No two splits share an image" in run(results, config).text
+    facts["overlap"]["train/test"]["shared"] = 4
+    write_json(path, facts)
+    page = run(results, config)
+    assert "train and test 0–4" in page.text
+    assert "No two splits share an image" not in page.text

@@ -1,0 +1,136 @@
+"""The configuration: strict, described, merged like Snakemake merges, and its generated files up to date."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+from snakemake.utils import update_config
+
+from sama.config import (
+    Config,
+    DataConfig,
+    MetaConfig,
+    ScoresConfig,
+    SelectionConfig,
+    dump_yaml,
+    json_schema,
+    load,
+    merge,
+    validate,
+)
+from sama.errors import SamaError
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPERIMENTS = sorted((ROOT / "config" / "experiments").glob("*.yaml"))
+
+
+def sections(model: type[BaseModel] = Config) -> list[type[BaseModel]]:
+    inner = [f.annotation for f in model.model_fields.values() if isinstance(f.annotation, type)]
+    return [model, *(s for m in inner if issubclass(m, BaseModel) for s in sections(m))]
+
+
+@pytest.mark.parametrize("section", sections(), ids=lambda s: s.__name__)
+def test_every_field_is_described_and_every_section_is_frozen_and_strict(section):
+    assert all(field.description for field in section.model_fields.values())
+    assert section.model_config.get("frozen") is True
+    assert section.model_config.get("extra") == "forbid"
+
+
+def test_the_embedded_default_and_every_experiment_validate():
+    base = ROOT / "config" / "config.yaml"
+    assert load([base]).experiment == "digits_pruning"
+    names = [load([base, overlay]).experiment for overlay in EXPERIMENTS]
+    assert len(set(names)) == len(names) > 0
+    assert [path.stem for path in EXPERIMENTS if not path.stem.endswith("_small")] == [
+        name for name, path in zip(names, EXPERIMENTS, strict=True) if not path.stem.endswith("_small")
+    ]
+
+
+def test_the_committed_schema_is_the_models():
+    committed = (ROOT / "config" / "schema.json").read_text(encoding="utf-8")
+    assert committed == json_schema(), "run `sama config schema --output config/schema.json`"
+    schema = json.loads(committed)
+    assert schema["$schema"].endswith("2020-12/schema")
+    assert all(part.get("additionalProperties") is False for part in [schema, *schema["$defs"].values()])
+
+
+def test_dumped_configuration_loads_again(tmp_path):
+    config = validate({"seeds": [3], "data": {"noise": {"kind": "symmetric", "rate": 0.25}}})
+    (tmp_path / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
+    assert load([tmp_path / "config.yaml"]) == config
+
+
+def test_overlays_merge_as_snakemake_merges():
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 4, "e": {"f": 1}}
+    overlay = {"a": {"c": [3]}, "d": {"x": 1}, "e": 2}
+    theirs = json.loads(json.dumps(base))
+    update_config(theirs, overlay)
+    assert merge(base, overlay) == theirs == {"a": {"b": 1, "c": [3]}, "d": {"x": 1}, "e": 2}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"metta": {}}, r"unknown key metta \(did you mean meta\?\)"),
+        (
+            {"meta": {"network": {"hiden_size": 3}}},
+            r"unknown key meta.network.hiden_size \(did you mean hidden_size\?\)",
+        ),
+        ({"data": {"zzz": 1}}, r"unknown key data.zzz \(known here: source, path"),
+        (
+            {"selection": {"pruning_ratios": [0.3, 1.0]}},
+            r"selection.pruning_ratios.1: Input should be less than 1, got 1.0",
+        ),
+        ({"selection": {"pruning_ratios": [0.3, 0.3]}}, "expected distinct ratios, got 0.3, 0.3"),
+        ({"data": {"source": "digit"}}, r"data.source: unknown 'digit' \(did you mean digits\?\)"),
+        ({"selection": {"strategy": 7}}, r"strategy: unknown 7 \(expected 'global' or 'class_balanced'\)"),
+        ({"seeds": [1, 1]}, "seeds: expected distinct seeds, got 1, 1"),
+        ({"seeds": [-1]}, r"expected seeds in 0\.\.2147483647, got -1"),
+        ({"data": {"noise": {"kind": "none", "rate": 0.3}}}, "kind 'none' does not go with rate 0.3"),
+        ({"meta": {"network": {"features": ["loss", "loss"]}}}, "expected distinct features, got loss, loss"),
+        ({"meta": {"alpha": float("nan")}}, "meta.alpha"),
+        ({"experiment": "My Experiment"}, "experiment: String should match pattern"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_that_names_it(values, message):
+    with pytest.raises(SamaError, match=message) as caught:
+        validate(values, where="my.yaml")
+    assert str(caught.value).startswith("my.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "not valid YAML"), ("- 1\n", "expected a mapping of keys, got list")]
+)
+def test_a_damaged_file_is_named(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SamaError, match=message) as caught:
+        load([path])
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SamaError, match="cannot be read"):
+        load([tmp_path / "absent.yaml"])
+
+
+def test_the_choices_are_the_registries():
+    from sama.data.sources import SOURCES
+    from sama.hypergradient import METHODS
+    from sama.scores import SCORES
+    from sama.selection import STRATEGIES
+
+    def choices(section: type[BaseModel], field: str) -> set[str]:
+        return set(re.findall(r"'(\w+)'", str(section.model_fields[field].annotation)))
+
+    assert choices(MetaConfig, "method") == set(METHODS)
+    assert choices(ScoresConfig, "methods") == set(SCORES)
+    assert choices(SelectionConfig, "strategy") == set(STRATEGIES)
+    assert choices(DataConfig, "source") == set(SOURCES)
+
+
+def test_the_committed_default_says_nothing_unknown():
+    content = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    assert set(content) <= set(Config.model_fields)

@@ -1,0 +1,136 @@
+"""The real workflow in miniature: what it makes, what an edit re-runs, what it must not look at."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from tests.workflow.clones import Clone, miniature
+
+MODULE = "sama/hypergradient/sama.py"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the miniature experiment has been run, end to end."""
+    clone = miniature(tmp_path_factory.mktemp("pipeline"))
+    clone.run("sama", "pipeline", "--", "--cores", "2", "--quiet", "rules")
+    return clone
+
+
+def test_everything_is_made_and_nothing_is_left_to_do(done: Clone) -> None:
+    assert done.wanted() == set()
+    summary = json.loads((done.results / "summary.json").read_text())
+    assert set(summary) == {
+        "experiment", "seeds", "full", "clean", "meta", "pruned", "noise_detection", "search_cost",
+    }  # fmt: skip
+    seeds = summary["seeds"]
+    for method, ratios in summary["pruned"].items():
+        assert all(len(cell["accuracy"]) == len(seeds) for cell in ratios.values())
+        assert len(summary["search_cost"][method]) == len(seeds)
+        assert 0 <= summary["noise_detection"][method]["auc"][0] <= 1
+    assert summary["search_cost"]["random"] == [0.0] * len(seeds)
+    assert (done.results / "report" / "index.html").stat().st_size > 10_000
+    assert not (done.folder / "checkpoints").exists() or not list((done.folder / "checkpoints").rglob("*.pt"))
+
+
+def test_the_merged_configuration_stands_beside_the_results(done: Clone) -> None:
+    saved = yaml.safe_load((done.results / "config.yaml").read_text())
+    assert saved["experiment"] == done.results.name
+    assert saved["meta"]["method"] == "sama"
+
+
+@pytest.mark.parametrize(
+    ("edited", "expected", "spared"),
+    [
+        (
+            "sama/stages/retrain.py",
+            {"retrain", "retrain_whole", "evaluate", "report"},
+            {"prepare", "meta_train", "select"},
+        ),
+        (MODULE, {"meta_train", "score", "evaluate", "report"}, {"prepare"}),
+        ("sama/scores/margin.py", {"score"}, {"prepare", "meta_train"}),
+        ("sama/report/page.py", {"report", "track"}, {"evaluate", "retrain"}),
+    ],
+)
+def test_an_edit_reruns_what_depends_on_it_and_nothing_else(done, edited, expected, spared) -> None:
+    path = done.folder / edited
+    text = path.read_text()
+    path.write_text(text + "# a comment\n")
+    try:
+        wanted = done.wanted()
+    finally:
+        path.write_text(text)
+    assert expected <= wanted
+    assert not spared & wanted
+    assert done.wanted() == set()
+
+
+def test_no_learner_sees_a_clean_label(done: Clone) -> None:
+    manifest = next(done.results.glob("data/seed*/manifest.parquet"))
+    kept = {path: path.read_bytes() for path in done.results.glob("kept/*/*.parquet")}
+    original, frame = manifest.read_bytes(), pd.read_parquet(manifest)
+    assert np.count_nonzero(frame["label"].to_numpy() != frame["clean_label"].to_numpy()) > 20
+    frame["clean_label"] = np.random.default_rng(0).integers(-10, 1000, len(frame))
+    frame.to_parquet(manifest, index=False)
+    try:
+        for path in [*kept, *done.results.glob("scores/*/*"), *done.results.glob("meta/*/*")]:
+            path.unlink()
+        done.run("snakemake", "--cores", "2", "--quiet", "rules", "--", "phase_select")
+        assert {path: path.read_bytes() for path in done.results.glob("kept/*/*.parquet")} == kept
+    finally:
+        manifest.write_bytes(original)
+    done.run("snakemake", "--cores", "2", "--quiet", "rules")
+
+
+def test_a_second_pipeline_in_the_folder_is_refused(done: Clone) -> None:
+    holder = "import sys; from sama import guard; guard.hold_folder(); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [done.python, "-c", holder], cwd=done.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        second = done.attempt("sama", "pipeline", "--", "--cores", "1")
+        first.terminate()
+    assert second.returncode == 1
+    (line,) = [line for line in second.stderr.splitlines() if line]
+    assert str(first.pid) in line
+
+
+def test_an_image_folder_runs_by_configuration_alone(done: Clone, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("apple", "brick", "cloud")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for k in range(40):
+            pixels = generator.integers(0, 60, (20, 24, 3), dtype=np.uint8)
+            pixels[..., number] += 150
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{k:03d}.png")
+    overlay = {
+        "experiment": "folder",
+        "data_root": str(tmp_path),
+        "data": {
+            "source": "image_folder",
+            "path": "photos",
+            "image_size": 16,
+            "meta_set": "training",
+            "splits": {"meta": 0, "validation": 0.2, "test": 0.2},
+            "noise": {"kind": "none", "rate": 0.0},
+        },
+        "scores": {"methods": ["meta_weight", "random"]},
+    }
+    (done.folder / "folder.yaml").write_text(yaml.safe_dump(overlay))
+    done.run("snakemake", "--cores", "2", "--quiet", "rules", "--configfile", "folder.yaml")
+    results = done.folder / "results" / "folder"
+    summary = json.loads((results / "summary.json").read_text())
+    assert summary["clean"] == {}
+    assert summary["noise_detection"] == {}
+    assert summary["full"]["accuracy"][0] > 0.5
+    assert str(tmp_path) not in (results / "config.yaml").read_text()
+    kept = pd.read_parquet(next(results.glob("kept/*/meta_weight_*.parquet")))
+    assert set(kept.columns) == {"sample_id"}
+    assert kept["sample_id"].str.match(r"^(apple|brick|cloud)/\d{3}\.png$").all()

@@ -1,0 +1,70 @@
+# The validated configuration, the paths and the helpers that the rules share. No rule stands here.
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from sama.config import dump_yaml, validate
+from sama.errors import SamaError
+from workflow import environment
+from workflow import stages as stage_list
+
+try:
+    CONFIG = validate(config, where="config")
+except SamaError as error:
+    sys.exit(f"sama: {error}")
+
+STAGES = stage_list.load()
+RESULTS = f"results/{CONFIG.experiment}"
+LOGS = f"logs/{CONFIG.experiment}"
+WORK = f"checkpoints/{CONFIG.experiment}"
+SEEDS = CONFIG.seeds
+METHODS = CONFIG.scores.methods
+RATIOS = [str(ratio) for ratio in CONFIG.selection.pruning_ratios]
+# where nothing is planted and no second label column is given, clean labels are unknown
+WHOLE = (
+    ["full", "clean"]
+    if CONFIG.data.noise.kind != "none" or CONFIG.data.observed_label_column
+    else ["full"]
+)
+CELLS = WHOLE + [f"{method}_{ratio}" for method in METHODS for ratio in RATIOS]
+SETTINGS = f"{RESULTS}/config.yaml"
+GPUS = 1 if CONFIG.runtime.device == "cuda" else 0
+
+environment.inherit(Path(workflow.basedir), CONFIG, LOGS, GPUS)
+
+
+wildcard_constraints:
+    seed=r"\d+",
+    method="|".join(METHODS),
+    ratio="|".join(ratio.replace(".", r"\.") for ratio in RATIOS),
+    whole="|".join(WHOLE),
+
+
+def sources(stage):
+    """The modules of sama that a stage runs, as inputs: an edit re-runs it."""
+    return STAGES[stage]["modules"]
+
+
+def settings(stage):
+    """The sections of the configuration that a stage takes, as a parameter: a change re-runs it."""
+    values = CONFIG.model_dump(mode="json")
+    if stage in ("select", "score"):
+        # what a wildcard carries is no parameter: another ratio or method must not re-run those that were there
+        del values["selection"]["pruning_ratios"], values["scores"]["methods"]
+    sections = [key for key in STAGES[stage]["sections"] if key != "launcher"]
+    return json.dumps({key: values[key] for key in sections})
+
+
+onstart:
+    # the data root is this machine's: jobs get it from the environment, and the saved configuration fits any
+    environment.begin(
+        Path(SETTINGS), dump_yaml(CONFIG.model_copy(update={"data_root": None}))
+    )
+
+
+onerror:
+    for failure in environment.failures(Path(LOGS)):
+        print(failure, file=sys.stderr)

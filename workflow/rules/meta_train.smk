@@ -1,0 +1,33 @@
+# SAMA meta training of base model and meta weight network: the weight of every training example.
+
+
+rule meta_train:
+    input:
+        src=sources("meta_train"),
+        images=rules.prepare.output.images,
+        manifest=f"{RESULTS}/data/seed{{seed}}/manifest.parquet",
+        facts=f"{RESULTS}/data/seed{{seed}}/manifest.json",
+    output:
+        weights=f"{RESULTS}/meta/seed{{seed}}/weights.parquet",
+        model=f"{RESULTS}/meta/seed{{seed}}/model.safetensors",
+        network=f"{RESULTS}/meta/seed{{seed}}/meta_network.safetensors",
+        metrics=f"{RESULTS}/meta/seed{{seed}}/metrics.jsonl",
+        summary=f"{RESULTS}/meta/seed{{seed}}/summary.json",
+    log:
+        f"{LOGS}/meta_train/seed{{seed}}.log",
+    benchmark:
+        f"{LOGS}/benchmarks/meta_train/seed{{seed}}.tsv"
+    conda:
+        "../../envs/sama.yaml"
+    threads: CONFIG.runtime.threads
+    resources:
+        mem_mb=4000,
+        gpu=GPUS,
+    params:
+        config=settings("meta_train"),
+        settings=SETTINGS,
+        folder=subpath(output.weights, parent=True),
+        work=f"{WORK}/meta_seed{{seed}}",
+    shell:
+        "exec python -m sama.cli $LAUNCH_META_TRAIN meta-train --config {params.settings} --images {input.images} --manifest {input.manifest}"
+        " --out {params.folder} --work {params.work} --seed {wildcards.seed} &> {log}"
