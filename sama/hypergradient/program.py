@@ -4,13 +4,28 @@
 that a hypergradient method can evaluate a loss anywhere without writing to a module.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 Params = Mapping[str, Tensor]
 Batch = Any
+
+
+class MicroBatches(tuple[Any, ...]):
+    """A batch in equal parts (gradient accumulation): its loss is the mean of theirs.
+
+    First-order methods evaluate and differentiate one part after the other, so that the activations of one are held at
+    a time; second-order methods need the graph of all. Each part draws random numbers of its own.
+    """
+
+    __slots__ = ()
+
+
+def parts(batch: Batch) -> Sequence[Batch]:
+    """The micro-batches of a batch; a batch that is none is its only part."""
+    return batch if isinstance(batch, MicroBatches) else (batch,)
 
 
 class Program(Protocol):

@@ -106,13 +106,13 @@ class WatchedWeights:
     @torch.no_grad()
     def watch(self, result: StepResult) -> None:
         """Add a base step."""
-        if result.step < self.first_step or result.weighting is None:
+        if result.step < self.first_step:
             return
-        features = result.weighting.features
-        weights = self.program.raw_weights(dict(self.program.network.named_parameters()), features)
-        values = torch.cat([weights[:, None], features], dim=1).double().cpu()
-        self.sums.index_add_(0, result.batch.indices, values)
-        self.visits.index_add_(0, result.batch.indices, torch.ones(len(values), dtype=torch.float64))
+        for batch, weighting in zip(result.batches, result.weightings, strict=True):
+            weights = self.program.raw_weights(dict(self.program.network.named_parameters()), weighting.features)
+            values = torch.cat([weights[:, None], weighting.features], dim=1).double().cpu()
+            self.sums.index_add_(0, batch.indices, values)
+            self.visits.index_add_(0, batch.indices, torch.ones(len(values), dtype=torch.float64))
 
     def means(self) -> dict[str, np.ndarray]:
         """Name -> mean [n]."""

@@ -281,7 +281,7 @@ def test_watched_weights_by_hand():
         batch = LabelledBatch(torch.zeros(len(indices), 1), torch.zeros(len(indices)), indices)
         weights = program.weights(dict(network.named_parameters()), features)
         result = Weighting(weights, torch.zeros(len(indices)), features)
-        watched.watch(StepResult(number, batch, torch.zeros(()), None, result))
+        watched.watch(StepResult(number, (batch,), torch.zeros(()), None, (result,)))
         return network(features).tolist()
 
     step(1, [0, 1, 2], [[9.0, 9.0], [9.0, 9.0], [9.0, 9.0]])  # before the first step that counts
