@@ -71,7 +71,7 @@ def split(batch: LabelledBatch, shards: int) -> MicroBatches:
 def compare(
     loop: BilevelLoop, program: Reweight, base_set: LabelledBatch, meta_set: LabelledBatch, shards: int
 ) -> tuple[float, float, float, float]:
-    """On the next batches: cosine and norm ratio of mean to joint hypergradient, and the cosines of both to the sets'."""
+    """On the next batches: cosine and norm ratio of mean to joint hypergradient; cosines of both to the sets'."""
     theta, lam = dict(loop.base.named_parameters()), dict(loop.meta.named_parameters())
     batch, meta_batch = split(next(loop.batches), shards), split(next(loop.meta_batches), shards)
     loss = torch.stack([program.base_loss(theta, lam, part) for part in batch]).mean()
