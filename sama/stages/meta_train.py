@@ -134,7 +134,11 @@ def _assemble(
     network = MetaWeightNetwork(len(meta.network.features), meta.network.hidden_size).to(device)
     teacher = EMATeacher(model, meta.ema_decay)
     program = Reweight(
-        model, network, features=meta.network.features, teacher=teacher, normalize=meta.network.normalize
+        model,
+        network,
+        features=meta.network.features,
+        teacher=teacher,
+        normalize=meta.network.normalize == "micro_batch",
     )
 
     def training_batch(indices: Tensor, generator: torch.Generator) -> LabelledBatch:
@@ -145,19 +149,24 @@ def _assemble(
         inputs = augment(meta_examples.inputs(indices, device), meta.training.augment, generator)
         return LabelledBatch(inputs, meta_examples.labels[indices].to(device), indices)
 
-    optimizer = make_optimizer(meta.training.optimizer, model.parameters())
+    recipe = meta.training
+    optimizer = make_optimizer(recipe.optimizer, model.parameters())
     loop = BilevelLoop(
         program,
         model,
         network,
         optimizer,
         torch.optim.Adam(network.parameters(), lr=meta.learning_rate),
-        ShuffledBatches(len(training), meta.training.batch_size, 2 * seed, training_batch),
-        ShuffledBatches(len(meta_examples), meta.batch_size, 2 * seed + 1, meta_batch),
+        ShuffledBatches(len(training), recipe.batch_size // recipe.accumulate, 2 * seed, training_batch),
+        ShuffledBatches(len(meta_examples), meta.batch_size // meta.accumulate, 2 * seed + 1, meta_batch),
         method=meta.method,
         alpha=meta.alpha,
         unroll_steps=meta.unroll_steps,
-        schedulers=[make_scheduler(meta.training, optimizer)],
+        accumulate=recipe.accumulate,
+        meta_accumulate=meta.accumulate,
+        clip_norm=recipe.clip_norm,
+        meta_clip_norm=meta.clip_norm,
+        schedulers=[make_scheduler(recipe, optimizer)],
         after_base_step=lambda: teacher.update(model),
         extra_state={"teacher": teacher},
     )
