@@ -14,7 +14,7 @@ from sama.bilevel import checkpoint
 from sama.bilevel.batches import ShuffledBatches
 from sama.bilevel.distributed import Mean
 from sama.bilevel.loop import BilevelLoop
-from sama.hypergradient import method
+from sama.hypergradient import MicroBatches, method
 from sama.hypergradient.evaluation import gradients
 from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork
@@ -110,25 +110,28 @@ def train(kinds, steps: int, unroll_steps: int) -> dict[str, torch.Tensor]:
     """In each process: a few steps of every kind."""
     world = {"world_size": dist.get_world_size(), "rank": dist.get_rank(), "group": dist.group.WORLD}
     found = {}
-    for kind, name, options in kinds:
-        loop = make_loop(kind, name, options=options, unroll_steps=unroll_steps, **world)
+    for kind, name, options, parts in kinds:
+        loop = make_loop(kind, name, options=options, parts=parts, unroll_steps=unroll_steps, **world)
         for _ in range(steps):
             loop.step()
-        found[f"{kind}, {name}, {options}"] = values(loop)
+        found[f"{kind}, {name}, {options}, {parts}"] = values(loop)
     return found
 
 
-KINDS = [
-    ("weights", "sama", {}),
-    ("weights", "sama", {"difference": "one_sided"}),
-    ("weights", "neumann", {"iterations": 2}),
-    ("decay", "sama", {}),
-    ("decay", "darts", {}),
-    ("batch norm", "sama_na", {}),
+KINDS: list[tuple[str, str, dict, int]] = [  # program, method, options, micro-batches a process
+    ("weights", "sama", {}, 1),
+    ("weights", "sama", {}, 3),
+    ("weights", "sama", {"difference": "one_sided"}, 2),
+    ("weights", "neumann", {"iterations": 2}, 1),
+    ("decay", "sama", {}, 2),
+    ("decay", "darts", {}, 1),
+    ("batch norm", "sama_na", {}, 1),
 ]
 
 
-def average_by_hand(kind: str, name: str, options: dict, world_size: int, steps: int, unroll_steps: int) -> BilevelLoop:
+def average_by_hand(
+    kind: str, name: str, options: dict, parts: int, world_size: int, steps: int, unroll_steps: int
+) -> BilevelLoop:
     """One process: per shard a gradient and a hypergradient, then their plain averages."""
     shards = [make_loop(kind, name, options=options, world_size=world_size, rank=r) for r in range(world_size)]
     loop = shards[0]
@@ -138,12 +141,13 @@ def average_by_hand(kind: str, name: str, options: dict, world_size: int, steps:
     early = options.get("difference") == "one_sided"
     for step in range(1, steps + 1):
         prepare = getattr(loop.program, "prepare", lambda batch: batch)
-        batches = [prepare(next(shard.batches)) for shard in shards]
+        batches = [MicroBatches(prepare(next(shard.batches)) for _ in range(parts)) for shard in shards]
         point = {n: p.detach().clone() for n, p in theta.items()} if early else theta
         buffers = [b.clone() for b in loop.base.buffers()]
         every = []
         for rank, batch in enumerate(batches):
-            every.append(torch.autograd.grad(loop.program.base_loss(theta, lam, batch), list(theta.values())))
+            loss = torch.stack([loop.program.base_loss(theta, lam, part) for part in batch]).mean()
+            every.append(torch.autograd.grad(loss, list(theta.values())))
             if rank == 0:
                 kept = [b.clone() for b in loop.base.buffers()]
             for b, value in zip(loop.base.buffers(), buffers, strict=True):
@@ -161,7 +165,7 @@ def average_by_hand(kind: str, name: str, options: dict, world_size: int, steps:
                     point,
                     lam,
                     batch,
-                    next(shard.meta_batches),
+                    MicroBatches(next(shard.meta_batches) for _ in range(parts)),
                     adapt=lambda x, mean=mean: adapt(optimizer, theta, mean, x),
                     alpha=ALPHA,
                 ).gradient
@@ -179,9 +183,9 @@ def average_by_hand(kind: str, name: str, options: dict, world_size: int, steps:
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_the_mean_over_processes_is_that_over_shards(world_size, tmp_path):
     found = run(world_size, train, tmp_path, KINDS, 4, 2)
-    for kind, name, options in KINDS:
-        key = f"{kind}, {name}, {options}"
-        by_hand = values(average_by_hand(kind, name, options, world_size, 4, 2))
+    for kind, name, options, parts in KINDS:
+        key = f"{kind}, {name}, {options}, {parts}"
+        by_hand = values(average_by_hand(kind, name, options, parts, world_size, 4, 2))
         start = values(make_loop(kind, name, options=options))
         for rank in range(world_size):
             assert torch.equal(found[rank][key], found[0][key]), key
