@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from sama.adaptation import adapt
 from sama.bilevel.batches import ShuffledBatches
 from sama.bilevel.loop import BilevelLoop
-from sama.hypergradient import METHODS, DifferentiableUpdate, method
+from sama.hypergradient import METHODS, DifferentiableUpdate, MicroBatches, method
 from sama.networks.meta_weight import MetaWeightNetwork, normalize_by_mean
 from sama.programs.reweight import LabelledBatch, Reweight
 
@@ -153,6 +153,26 @@ def test_clipped_steps_are_those_written_out(name):
         torch.testing.assert_close(values(loop), values(by_hand), rtol=1e-10, atol=1e-12)
     assert clipped["base"] == 4
     assert clipped["meta"] >= 1
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_each_micro_batch_has_masks_of_its_own_the_same_for_both_signs(plain):
+    loop = make_loop(parts=2, plain=plain)
+    draws, watched = [], "base_loss" if plain else "example_losses"
+    original = getattr(loop.program, watched)
+
+    def watch(*arguments):
+        draws.append(torch.rand(()).item())
+        return original(*arguments)
+
+    setattr(loop.program, watched, watch)
+    theta, lam = dict(loop.base.named_parameters()), dict(loop.meta.named_parameters())
+    batches, meta_batches = (
+        MicroBatches(next(stream) for _ in range(2)) for stream in (loop.batches, loop.meta_batches)
+    )
+    method("sama_na", alpha=0.01)(loop.program, theta, lam, batches, meta_batches)
+    plus, minus, plus_of_second, minus_of_second = draws
+    assert plus == minus != plus_of_second == minus_of_second
 
 
 def test_a_large_norm_clips_nothing():
