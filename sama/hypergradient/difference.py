@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from sama.hypergradient.evaluation import RandomState, differentiable_kernels, gradients, moved, norm
-from sama.hypergradient.program import Batch, Params, Program, WeightingProgram
+from sama.hypergradient.program import Batch, Params, Program, WeightingProgram, weighted_mean
 from sama.hypergradient.result import Evaluated
 
 Difference = Literal["central", "one_sided", "exact"]
@@ -97,7 +97,7 @@ def _weighted_central(program, theta, lam, batch, v, step: Step, random_state) -
         losses_minus, features_minus = program.example_losses(moved(theta, v, -step.size), batch)
         slopes = (losses_plus - losses_minus) * (0.5 * step.inverse)
         features = 0.5 * (features_plus + features_minus)
-    return gradients((program.weights(lam, features) * slopes).mean(), lam)
+    return gradients(weighted_mean(program.weights(lam, features), slopes), lam)
 
 
 def _one_sided(program, theta, lam, batch, v, step: Step, random_state, evaluated) -> dict[str, Tensor]:
@@ -122,7 +122,7 @@ def _weighted_one_sided(program, theta, lam, batch, v, step: Step, random_state,
         random_state.restore()
         losses_plus, _ = program.example_losses(moved(theta, v, step.size), batch)
         slopes = (losses_plus - losses) * step.inverse
-    return gradients((program.weights(lam, features) * slopes).mean(), lam)
+    return gradients(weighted_mean(program.weights(lam, features), slopes), lam)
 
 
 def _forward_mode(program, theta, lam, batch, v) -> dict[str, Tensor]:
@@ -144,7 +144,7 @@ def _forward_mode(program, theta, lam, batch, v) -> dict[str, Tensor]:
         ) from error
     if features is None:
         return gradients(slopes, lam)
-    return gradients((program.weights(lam, features) * slopes).mean(), lam)
+    return gradients(weighted_mean(program.weights(lam, features), slopes), lam)
 
 
 def _tangent(output: Tensor) -> Tensor:
