@@ -56,9 +56,11 @@ def test_the_base_loss_is_the_formula(normalize):
     torch.testing.assert_close(program.base_loss(theta, lam, batch), written_out(theta, batch, normalize)(theta, lam))
     of_task = losses_by_hand(theta, batch.task, "task")
     torch.testing.assert_close(program.meta_loss(theta, lam, batch.task), of_task.mean())
+    theta = {name: value.requires_grad_() for name, value in theta.items()}
     losses, features = program.example_losses(theta, batch)
     torch.testing.assert_close(losses[:, 0], of_task)
     torch.testing.assert_close(features[:, 0], losses[:, 1])
+    assert losses.requires_grad
     assert not features.requires_grad
 
 

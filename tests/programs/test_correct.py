@@ -118,8 +118,10 @@ def test_it_is_a_weighting_program_that_leaves_no_hook():
     program, model, theta, _ = small("R&C", head=True)
     assert isinstance(program, WeightingProgram)
     model[2].weight.data[0] = torch.nan  # not looked at: θ is given
+    theta = {name: value.requires_grad_() for name, value in theta.items()}
     losses, features = program.example_losses(theta, labelled(5, 0))
     assert (losses.shape, features.shape) == ((5, 2), (5, 2 + 3 + 2))
+    assert losses.requires_grad
     assert not features.requires_grad
     with pytest.raises(RuntimeError):
         program.example_losses(theta, LabelledBatch(torch.ones(5, 3).double(), torch.zeros(5).long(), torch.arange(5)))
@@ -191,3 +193,28 @@ def test_the_base_step_of_the_loop_is_that_of_the_formula():
         unroll_steps=2,
     )
     torch.testing.assert_close(loop.step().base_loss, expected.detach())
+
+
+class BagOfWords(nn.Module):
+    """Takes a mapping, as encoders of text do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.classifier = nn.Embedding(7, 3), nn.Linear(3, 2)
+
+    def forward(self, inputs):
+        seen = self.embedding(inputs["input_ids"]) * inputs["attention_mask"][..., None]
+        return self.classifier(seen.sum(1) / inputs["attention_mask"].sum(1, keepdim=True))
+
+
+def test_inputs_may_be_a_mapping():
+    model = BagOfWords()
+    network = CorrectAndWeight(CorrectionNetwork(3, 2), MetaWeightNetwork(1))
+    program = Correct(model, network, classes=2, head=model.classifier, normalize=True)
+    texts = {"input_ids": torch.tensor([[1, 2, 0], [3, 4, 5]]), "attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1]])}
+    batch = LabelledBatch(texts, torch.tensor([0, 1]), torch.arange(2))
+    losses, features = program.example_losses(dict(model.named_parameters()), batch)
+    torch.testing.assert_close(losses, -model(texts).log_softmax(-1))
+    rows = model.embedding.weight[torch.tensor([[1, 2], [3, 4]])].sum(1)
+    rows[1] += model.embedding.weight[5]
+    torch.testing.assert_close(features[:, 2:5], (rows / torch.tensor([[2.0], [3.0]])).detach())
