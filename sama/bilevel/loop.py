@@ -17,7 +17,7 @@ from sama.hypergradient import DifferentiableUpdate, Evaluated, MicroBatches
 from sama.hypergradient import method as hypergradient_method
 from sama.hypergradient.evaluation import RandomState, detached
 from sama.hypergradient.evaluation import gradients as gradients_of
-from sama.hypergradient.program import Batch, Program, WeightingProgram
+from sama.hypergradient.program import Batch, Program, WeightingProgram, weighted_mean
 
 
 class Batches(Protocol):
@@ -50,7 +50,7 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Weighting:
-    """What a weighting program did in a base step: `weights` and `losses` [batch], `features` [batch, k], no graph."""
+    """What a weighting program did in a base step: `weights`, `losses` [batch, …], `features` [batch, k], no graph."""
 
     weights: Tensor
     losses: Tensor
@@ -246,7 +246,7 @@ class BilevelLoop:
         losses, features = self.program.example_losses(self._theta, batch)
         with torch.no_grad():
             weights = self.program.weights(lam, features)
-        return (weights * losses).mean(), Weighting(weights, losses.detach(), features.detach())
+        return weighted_mean(weights, losses), Weighting(weights, losses.detach(), features.detach())
 
     def _meta_step(
         self, done: _BasePass, factor: Tensor | float, before: Memory | None, point: Mapping[str, Tensor]

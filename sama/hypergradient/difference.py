@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from sama.hypergradient.evaluation import Arrived, RandomState, differentiable_kernels, gradients, moved, norm
-from sama.hypergradient.program import Batch, MicroBatches, Params, Program, WeightingProgram, parts
+from sama.hypergradient.program import Batch, MicroBatches, Params, Program, WeightingProgram, parts, weighted_mean
 from sama.hypergradient.result import Evaluated
 
 Difference = Literal["central", "one_sided", "exact"]
@@ -127,7 +127,7 @@ def _weighted_central(program, theta, lam, batch, v, step: Step, random_state) -
         losses_minus, features_minus = program.example_losses(moved(theta, v, -step.size), batch)
         slopes = (losses_plus - losses_minus) * (0.5 * step.inverse)
         features = 0.5 * (features_plus + features_minus)
-    return LastPass((program.weights(lam, features) * slopes).mean())
+    return LastPass(weighted_mean(program.weights(lam, features), slopes))
 
 
 def _one_sided(program, theta, lam, batch, v, step: Step, random_state, evaluated) -> LastPass:
@@ -152,7 +152,7 @@ def _weighted_one_sided(program, theta, lam, batch, v, step: Step, random_state,
         random_state.restore()
         losses_plus, _ = program.example_losses(moved(theta, v, step.size), batch)
         slopes = (losses_plus - losses) * step.inverse
-    return LastPass((program.weights(lam, features) * slopes).mean())
+    return LastPass(weighted_mean(program.weights(lam, features), slopes))
 
 
 def _forward_mode(program, theta, lam, batch, v) -> LastPass:
@@ -172,7 +172,7 @@ def _forward_mode(program, theta, lam, batch, v) -> LastPass:
             "difference='exact' needs a forward-mode derivative of every operator of the base model, and one has none: "
             f"{str(error).splitlines()[0]} Use difference='central'"
         ) from error
-    return LastPass(slopes if features is None else (program.weights(lam, features) * slopes).mean())
+    return LastPass(slopes if features is None else weighted_mean(program.weights(lam, features), slopes))
 
 
 def _tangent(output: Tensor) -> Tensor:

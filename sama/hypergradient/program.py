@@ -50,12 +50,27 @@ class WeightingProgram(Program, Protocol):
 
     sg stops the gradient: the features f choose the weights but no gradient flows through them. This form lets a
     method take all forwards of the base model without a graph and differentiate the small meta network only.
+
+    An example may have several losses, each with a weight of its own, and `·` sums over them (`weighted_mean`): one
+    loss a class, `−log p_ic`, with weights `w_i ỹ_ic` is the weighted cross-entropy against a soft label ỹ.
     """
 
     def example_losses(self, base: Params, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Losses `ℓ(θ)` [batch] and features `f(θ)` [batch, features]."""
+        """Losses `ℓ(θ)` [batch, …] and features `f(θ)` [batch, features]."""
         ...
 
     def weights(self, meta: Params, features: Tensor) -> Tensor:
-        """Weights `w(λ; f)` [batch]."""
+        """Weights `w(λ; f)`, shaped like the losses."""
         ...
+
+
+def weighted_mean(weights: Tensor, losses: Tensor) -> Tensor:
+    """`mean_i Σ_c w_ic ℓ_ic`, both [batch, …]: the sum of what an example has, and the mean over the examples.
+
+    Raises:
+        ValueError: the shapes differ; broadcast, they would give a number without a meaning.
+    """
+    if weights.shape != losses.shape:
+        raise ValueError(f"expected weights of the losses' shape {list(losses.shape)}, got {list(weights.shape)}")
+    products = weights * losses
+    return (products if products.ndim == 1 else products.flatten(1).sum(1)).mean()
