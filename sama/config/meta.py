@@ -1,8 +1,8 @@
 """Meta training: the hypergradient, the meta network and its optimizer."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from sama.config.base import Section
 from sama.config.training import TrainingConfig
@@ -27,6 +27,48 @@ class MetaNetworkConfig(Section):
         return value
 
 
+DIFFERENCE = ("difference", "displace")
+KNOBS: dict[str, tuple[str, ...]] = {
+    "sama": DIFFERENCE,
+    "sama_na": DIFFERENCE,
+    "darts": ("learning_rate", "difference"),
+    "neumann": ("iterations", "learning_rate"),
+    "cg": ("iterations", "tolerance", "regularization"),
+    "itd": ("inner_steps",),
+    "exact": ("regularization", "limit"),
+}
+"""Method -> its knobs beside `alpha`; a test compares with the signatures in `sama.hypergradient`."""
+
+
+class MethodOptions(Section):
+    """Knobs of the hypergradient method; null: the method's own default. One that the method lacks is refused."""
+
+    difference: Literal["central", "one_sided", "exact"] | None = Field(
+        default=None,
+        description="sama, sama_na, darts: central (error O(epsilon^2)), one_sided (O(epsilon), a forward less) or "
+        "exact (forward mode, no epsilon, a forward more)",
+    )
+    displace: bool | None = Field(
+        default=None, strict=True, description="sama, sama_na: after a meta step the base parameters stay at θ − εv"
+    )
+    iterations: int | None = Field(
+        default=None, ge=0, strict=True, description="neumann: terms after the first; cg: at most that many, at least 1"
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0.0, description="darts: size of the virtual step; neumann: below 2 / largest eigenvalue"
+    )
+    tolerance: float | None = Field(default=None, ge=0.0, description="cg: relative residual that ends it")
+    regularization: float | None = Field(default=None, ge=0.0, description="cg, exact: added to the Hessian's diagonal")
+    inner_steps: int | None = Field(default=None, ge=1, strict=True, description="itd: base steps that are unrolled")
+    limit: int | None = Field(
+        default=None, ge=1, strict=True, description="exact: the most base parameters that are accepted"
+    )
+
+    def given(self) -> dict[str, Any]:
+        """The knobs that are set."""
+        return self.model_dump(exclude_none=True)
+
+
 class MetaConfig(Section):
     """SAMA meta training of base model and meta network."""
 
@@ -34,7 +76,10 @@ class MetaConfig(Section):
         default="sama",
         description="hypergradient method; sama_na leaves the adaptation to the optimizer out; exact: small models",
     )
-    alpha: float = Field(default=0.1, gt=0.0, description="central difference step: epsilon = alpha / norm of v")
+    alpha: float = Field(
+        default=0.1, gt=0.0, description="sama, sama_na, darts: step of the difference, epsilon = alpha / norm of v"
+    )
+    options: MethodOptions = Field(default_factory=MethodOptions, description="further knobs of the method")
     unroll_steps: int = Field(default=2, ge=1, description="base steps before a meta step")
     learning_rate: float = Field(default=3e-3, gt=0.0, description="Adam learning rate of the meta network")
     batch_size: int = Field(default=100, ge=2, description="meta examples a meta step; BatchNorm needs two")
@@ -47,3 +92,16 @@ class MetaConfig(Section):
         lt=1.0,
         description="an example's score is its mean weight over the steps after this fraction of them",
     )
+
+    @field_validator("options")
+    @classmethod
+    def _of_the_method(cls, value: MethodOptions, info: ValidationInfo) -> MethodOptions:
+        method = info.data.get("method")
+        if method is None:  # wrong itself, and told
+            return value
+        unknown = [knob for knob in value.given() if knob not in KNOBS[method]]
+        if unknown:
+            raise ValueError(f"{method} has no knob {', '.join(unknown)}: expected any of {', '.join(KNOBS[method])}")
+        if method == "cg" and value.iterations == 0:
+            raise ValueError("cg needs iterations >= 1, got 0")
+        return value
