@@ -34,6 +34,7 @@ def test_an_unknown_method_is_named():
     ("name", "knobs", "message"),
     [
         ("sama", {"alpha": 0.0}, "expected alpha > 0, got 0"),
+        ("sama", {"alpha": -0.1}, r"expected alpha > 0, got -0\.1"),
         ("sama", {"alpha": float("nan")}, "expected alpha > 0, got nan"),
         (
             "sama",
