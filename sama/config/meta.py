@@ -1,8 +1,8 @@
 """Meta training: the hypergradient, the meta network and its optimizer."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sama.config.base import Section
 from sama.config.training import TrainingConfig, require_micro_batches
@@ -30,6 +30,48 @@ class MetaNetworkConfig(Section):
         return value
 
 
+DIFFERENCE = ("difference", "displace")
+KNOBS: dict[str, tuple[str, ...]] = {
+    "sama": DIFFERENCE,
+    "sama_na": DIFFERENCE,
+    "darts": ("learning_rate", "difference"),
+    "neumann": ("iterations", "learning_rate"),
+    "cg": ("iterations", "tolerance", "regularization"),
+    "itd": ("inner_steps",),
+    "exact": ("regularization", "limit"),
+}
+"""Method -> its knobs beside `alpha`; a test compares with the signatures in `sama.hypergradient`."""
+
+
+class MethodOptions(Section):
+    """Knobs of the hypergradient method; null: the method's own default. One that the method lacks is refused."""
+
+    difference: Literal["central", "one_sided", "exact"] | None = Field(
+        default=None,
+        description="sama, sama_na, darts: central (error O(epsilon^2)), one_sided (O(epsilon), a forward less) or "
+        "exact (forward mode, no epsilon, a forward more)",
+    )
+    displace: bool | None = Field(
+        default=None, strict=True, description="sama, sama_na: after a meta step the base parameters stay at θ − εv"
+    )
+    iterations: int | None = Field(
+        default=None, ge=0, strict=True, description="neumann: terms after the first; cg: at most that many, at least 1"
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0.0, description="darts: size of the virtual step; neumann: below 2 / largest eigenvalue"
+    )
+    tolerance: float | None = Field(default=None, ge=0.0, description="cg: relative residual that ends it")
+    regularization: float | None = Field(default=None, ge=0.0, description="cg, exact: added to the Hessian's diagonal")
+    inner_steps: int | None = Field(default=None, ge=1, strict=True, description="itd: base steps that are unrolled")
+    limit: int | None = Field(
+        default=None, ge=1, strict=True, description="exact: the most base parameters that are accepted"
+    )
+
+    def given(self) -> dict[str, Any]:
+        """The knobs that are set."""
+        return self.model_dump(exclude_none=True)
+
+
 class MetaConfig(Section):
     """SAMA meta training of base model and meta network."""
 
@@ -37,7 +79,10 @@ class MetaConfig(Section):
         default="sama",
         description="hypergradient method; sama_na leaves the adaptation to the optimizer out; exact: small models",
     )
-    alpha: float = Field(default=0.1, gt=0.0, description="central difference step: epsilon = alpha / norm of v")
+    alpha: float = Field(
+        default=0.1, gt=0.0, description="sama, sama_na, darts: step of the difference, epsilon = alpha / norm of v"
+    )
+    options: MethodOptions = Field(default_factory=MethodOptions, description="further knobs of the method")
     unroll_steps: int = Field(default=2, ge=1, description="base steps before a meta step")
     learning_rate: float = Field(default=3e-3, gt=0.0, description="Adam learning rate of the meta network")
     batch_size: int = Field(default=100, ge=2, description="meta examples a meta step; BatchNorm needs two")
@@ -59,3 +104,16 @@ class MetaConfig(Section):
     def _micro_batches(self) -> Self:
         require_micro_batches(self.batch_size, self.accumulate)
         return self
+
+    @field_validator("options")
+    @classmethod
+    def _of_the_method(cls, value: MethodOptions, info: ValidationInfo) -> MethodOptions:
+        method = info.data.get("method")
+        if method is None:  # wrong itself, and told
+            return value
+        unknown = [knob for knob in value.given() if knob not in KNOBS[method]]
+        if unknown:
+            raise ValueError(f"{method} has no knob {', '.join(unknown)}: expected any of {', '.join(KNOBS[method])}")
+        if method == "cg" and value.iterations == 0:
+            raise ValueError("cg needs iterations >= 1, got 0")
+        return value

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sama.config import MetaConfig, ModelConfig, RuntimeConfig
 from sama.data import manifest as manifests
 from sama.errors import SamaError
 from sama.files import write_json, write_parquet
+from sama.hypergradient import knobs_of
 from sama.metrics import Progress
 from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork
@@ -161,6 +163,7 @@ def _assemble(
         ShuffledBatches(len(meta_examples), meta.batch_size // meta.accumulate, 2 * seed + 1, meta_batch),
         method=meta.method,
         alpha=meta.alpha,
+        options=meta.options.given(),
         unroll_steps=meta.unroll_steps,
         accumulate=recipe.accumulate,
         meta_accumulate=meta.accumulate,
@@ -198,7 +201,10 @@ def _train(
         meta_loss = state.checkpointed["meta_loss"]
     with Progress(recipe.steps, "meta-train", start=loop.step_count) as progress:
         while loop.step_count < recipe.steps:
-            result = loop.step()
+            try:
+                result = loop.step()
+            except ValueError as error:  # a method that this model does not suit says what to do
+                raise SamaError(f"meta.method {meta.method}: {error}") from error
             step = result.step
             watched.watch(result)
             meta_loss = result.meta_loss if result.meta_loss is not None else meta_loss
@@ -220,10 +226,10 @@ def _train(
 
 
 def _cost(meta: MetaConfig, program: Reweight) -> Cost:
-    """Counted forwards and backwards of the base model (the meta network is not worth counting).
+    """Forwards and backwards of the base model (the meta network is not worth counting).
 
     A base step: forward and backward of the batch, and a teacher's forward. A meta step: forward and backward of the
-    meta batch and two perturbed forwards of the base batch. Logging is not counted, as it is not for retraining.
+    meta batch, and `_base_passes` of the base batch. Logging is not counted, as it is not for retraining.
     """
     steps, batch = meta.training.steps, meta.training.batch_size
     meta_steps = steps // meta.unroll_steps
@@ -231,5 +237,34 @@ def _cost(meta: MetaConfig, program: Reweight) -> Cost:
     cost.add(forward=steps * batch, backward=steps * batch)
     if "uncertainty" in program.features:
         cost.add(forward=steps * batch)
-    cost.add(forward=meta_steps * (meta.batch_size + 2 * batch), backward=meta_steps * meta.batch_size)
+    cost.add(forward=meta_steps * meta.batch_size, backward=meta_steps * meta.batch_size)
+    forwards, backwards = _base_passes(meta, sum(p.numel() for p in program.model.parameters() if p.requires_grad))
+    cost.add(forward=meta_steps * forwards * batch, backward=meta_steps * backwards * batch)
     return cost
+
+
+def _base_passes(meta: MetaConfig, parameters: int) -> tuple[int, int]:
+    """Forwards and backwards of the base batch in one meta step of a weighting program.
+
+    | method | forwards | backwards |
+    |---|---|---|
+    | difference: central; one-sided; exact (a pass of tangents costs what a backward does) | 2; 1; 1 | 0; 0; 1 |
+    | sama, sama_na | those of the difference | |
+    | darts, with a virtual step | 1 more | 1 more |
+    | neumann, cg: n Hessian products at 3 backwards, a mixed one at 1 | 1 | 1 + 3n + 1 |
+    | exact: a Hessian product a base parameter | 1 | 1 + 3n + 1 |
+    | itd, K steps: all but the last are passed back through as by a Hessian product | K | K + 3(K−1) + 1 |
+
+    A test compares with torch's FlopCounterMode (`benchmarks/flops.py`).
+    """
+
+    def knob(name: str) -> Any:
+        return meta.options.given().get(name, knobs_of(meta.method)[name].default)
+
+    if meta.method == "itd":
+        return knob("inner_steps"), knob("inner_steps") + 3 * (knob("inner_steps") - 1) + 1
+    if meta.method in ("neumann", "cg", "exact"):
+        return 1, 1 + 3 * (parameters if meta.method == "exact" else knob("iterations")) + 1
+    forwards, backwards = {"central": (2, 0), "one_sided": (1, 0), "exact": (1, 1)}[knob("difference")]
+    virtual = int(meta.method == "darts")
+    return forwards + virtual, backwards + virtual

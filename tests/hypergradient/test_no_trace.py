@@ -159,15 +159,22 @@ def test_the_base_loss_draws_the_first_random_numbers(case):
     assert any(torch.allclose(expected, found, atol=1e-6) for found in scene.model.outputs)
 
 
-def test_one_sided_draws_the_masks_of_the_base_step():
+@pytest.mark.parametrize("weighting", [True, False], ids=["weighting", "any"])
+def test_one_sided_draws_the_masks_of_the_base_step(weighting):
     """However the random state has moved on since."""
-    scene = Scene()
+    scene = Scene(weighting=weighting)
     draws = RandomState()
-    with torch.no_grad():
-        losses, features = scene.reweight.example_losses(scene.theta, scene.batch)
+    if weighting:
+        with torch.no_grad():
+            losses, features = scene.reweight.example_losses(scene.theta, scene.batch)
+        evaluated = Evaluated(draws, losses=losses, features=features)
+    else:
+        loss = scene.program.base_loss(scene.theta, scene.lam, scene.batch)
+        of_meta = torch.autograd.grad(loss, list(scene.lam.values()))
+        evaluated = Evaluated(draws, of_meta=dict(zip(scene.lam, of_meta, strict=True)))
     at_theta = scene.model.outputs[-1]
     torch.rand(5)
-    scene.call("sama one-sided", alpha=1e-4, evaluated=Evaluated(draws, losses=losses, features=features))
+    scene.call("sama one-sided", alpha=1e-4, evaluated=evaluated)
     assert scene.model.calls == 3  # the base step's, the meta loss, one perturbed
     assert 0 < (scene.model.outputs[-1] - at_theta).norm() < 1e-2 * at_theta.norm()
 
