@@ -50,7 +50,7 @@ def darts(
         random_state.restore()
         loss, v, direct = gradients_of_both(lambda part: program.meta_loss(ahead, lam, part), meta_batch, ahead, lam)
         with torch.no_grad():
-            step = step_along(v, alpha)
+            step = step_along(v, alpha, program)
         gradient: dict[str, Tensor] = {}
 
         def finish(name: str, mixed: Tensor) -> None:

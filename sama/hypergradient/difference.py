@@ -27,15 +27,17 @@ class Step(NamedTuple):
     inverse: Tensor
 
 
-def step_along(v: Mapping[str, Tensor], alpha: float) -> Step:
+def step_along(v: Mapping[str, Tensor], alpha: float, program: Program) -> Step:
     """The step of a difference along v. Where v = 0 there is nothing to follow, and the product comes out as 0.
+
+    ‖v‖ is `program.norm(v)` where the program has one, because other processes hold the rest of v.
 
     Raises:
         ValueError: alpha is not positive.
     """
     if not alpha > 0:
         raise ValueError(f"expected alpha > 0, got {alpha}")
-    length = norm(v)
+    length = getattr(program, "norm", norm)(v)
     epsilon, zero = alpha / length, torch.zeros_like(length)
     return Step(epsilon, torch.where(length > 0, epsilon, zero), torch.where(length > 0, length / alpha, zero))
 
@@ -69,7 +71,7 @@ def mixed_product(
 
     Args:
         program, batch: the base loss. theta, lam: name -> leaf that requires a gradient.
-        v: name -> direction, shaped like θ. step: `step_along(v, alpha)`.
+        v: name -> direction, shaped like θ. step: `step_along(v, alpha, program)`.
         random_state: every evaluation of the first micro-batch starts from it, those of another one from where the one
             before it ended; `evaluated.random_state` goes before both.
         evaluated: the base step's evaluation at this very θ, for `one_sided`; one a micro-batch.

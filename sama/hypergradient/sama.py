@@ -57,7 +57,7 @@ def sama(
         )
         with torch.no_grad():
             v = adapt(of_base)
-            step = step_along(v, alpha)
+            step = step_along(v, alpha, program)
         gradient: dict[str, Tensor] = {}
 
         def finish(name: str, mixed: Tensor) -> None:
