@@ -53,6 +53,7 @@ def sama(
         of_base, direct = gradients_of_both(loss, theta, lam)
         with torch.no_grad():
             v = adapt(of_base)
+            del of_base  # of the size of θ, like v
             step = step_along(v, alpha)
         mixed = mixed_product(
             program, theta, lam, batch, v, step, difference=difference, random_state=random_state, evaluated=evaluated
