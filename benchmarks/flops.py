@@ -4,6 +4,7 @@ A weighting program with a BERT-shaped base model (4 layers, 256 wide, eager att
 by torch's FlopCounterMode: `python -m benchmarks.flops` prints a markdown table.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,18 +66,29 @@ class Repeated:
     def load_state_dict(self, state: Any) -> None: ...
 
 
-def make_loop(method: str, options: dict[str, Any], *, unroll_steps: int, examples: int = 2, tokens: int = 16):
+def make_loop(
+    method: str,
+    options: dict[str, Any],
+    *,
+    unroll_steps: int,
+    examples: int = 2,
+    tokens: int = 16,
+    optimizer: Callable[[Any], torch.optim.Optimizer] = lambda parameters: torch.optim.AdamW(parameters, lr=1e-4),
+    device: str = "cpu",
+):
     torch.manual_seed(0)
-    model, network = Bert(), MetaWeightNetwork(1, 16)
+    model, network = Bert().to(device), MetaWeightNetwork(1, 16).to(device)
     program = Reweight(model, network, features=("loss",), teacher=None, normalize=True)
     batch = LabelledBatch(
-        torch.randint(0, 500, (examples, tokens)), torch.randint(0, 4, (examples,)), torch.arange(examples)
+        torch.randint(0, 500, (examples, tokens), device=device),
+        torch.randint(0, 4, (examples,), device=device),
+        torch.arange(examples, device=device),
     )
     return BilevelLoop(
         program,
         model,
         network,
-        torch.optim.AdamW(model.parameters(), lr=1e-4),
+        optimizer(model.parameters()),
         torch.optim.Adam(network.parameters(), lr=1e-3),
         Repeated(batch),
         Repeated(batch),

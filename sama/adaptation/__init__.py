@@ -25,7 +25,7 @@ Rules
   `clip_factor` multiplies the result by it. LAMB clips by itself and is treated in the same way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 import torch
@@ -36,7 +36,7 @@ from sama.adaptation.probing import probing
 from sama.adaptation.registry import RULES, Generic, register, rule_of
 from sama.adaptation.replica import held, replicate
 from sama.adaptation.sign import sign, warn_of_zero
-from sama.adaptation.step import LastStep, missing
+from sama.adaptation.step import Form, LastStep, missing
 
 __all__ = ["RULES", "LastStep", "Memory", "adapt", "autodiff", "probing", "register", "remember"]
 
@@ -83,13 +83,17 @@ def adapt(
     optimizer: torch.optim.Optimizer,
     parameters: Mapping[str, Tensor],
     gradients: Mapping[str, Tensor],
-    vector: Mapping[str, Tensor],
+    vector: MutableMapping[str, Tensor],
     *,
     before: Memory | None = None,
     clip_factor: float | Tensor = 1.0,
     exact: bool = False,
+    consume: bool = False,
 ) -> dict[str, Tensor]:
     """`clip_factor · Dᵀ x`, name by name. Touches neither the optimizer and its state, nor parameters or random state.
+
+    A closed form that acts coordinate by coordinate takes a large parameter a few rows at a time, so that its
+    temporaries stay small beside the parameters.
 
     Args:
         optimizer: the base optimizer, after its step and before the schedulers'.
@@ -100,6 +104,7 @@ def adapt(
         before: `remember(optimizer)` from before that step; some closed forms do without it and say so if not.
         clip_factor: what ∂L/∂θ was multiplied by to become that gradient.
         exact: closed forms give the formula's limit where there is no evidence.
+        consume: take each x out of `vector` as soon as it was used, so that its memory can go.
 
     Returns:
         name -> `Dᵀ x`, new tensors.
@@ -121,11 +126,15 @@ def adapt(
             )
     if isinstance(rule, Generic):
         adapted = _by_a_copy(rule, optimizer, parameters, gradients, vector, before)
+        if consume:
+            vector.clear()
     else:
         if rule.form is sign:
             warn_of_zero(optimizer)
         adapted, every = {}, list(gradients.values())
-        for name, x in vector.items():
+        part = max(SMALL, sum(x.numel() for x in vector.values()) // PARTS)
+        for name in list(vector):
+            x = vector.pop(name) if consume else vector[name]
             parameter = parameters[name]
             if name not in gradients:
                 adapted[name] = torch.zeros_like(x)
@@ -141,10 +150,25 @@ def adapt(
                 None if before is None else id(parameter) in before.fresh,
                 exact,
             )
-            adapted[name] = rule.form(step, x).to(x.dtype)
+            adapted[name] = _in_parts(rule.form, step, x, part if rule.coordinatewise else x.numel())
     if isinstance(clip_factor, Tensor) or clip_factor != 1.0:
-        adapted = {name: clip_factor * value for name, value in adapted.items()}
+        torch._foreach_mul_(list(adapted.values()), clip_factor)
     return adapted
+
+
+PARTS, SMALL = 128, 2**15
+"""A closed form sees one of so many parts of all coordinates at a time, or so many coordinates if that is more."""
+
+
+def _in_parts(form: Form, step: LastStep, x: Tensor, size: int) -> Tensor:
+    """`form(step, x)`, some rows with about `size` coordinates at a time; a sharded tensor is taken whole."""
+    if x.numel() <= size or type(x) is not Tensor:
+        return form(step, x).to(x.dtype)
+    product, count = torch.empty_like(x), max(1, size * len(x) // x.numel())
+    for start in range(0, len(x), count):
+        rows = slice(start, start + count)
+        product[rows] = form(step.rows(rows), x[rows])
+    return product
 
 
 def _by_a_copy(

@@ -38,10 +38,14 @@ def never(group: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """One parameter at a time, from the state after the step; `wants_before(group)`: and θ from before it."""
+    """One parameter at a time, from the state after the step; `wants_before(group)`: and θ from before it.
+
+    `coordinatewise`: D is diagonal and a coordinate needs nothing of the others, so that parts can be taken alone.
+    """
 
     form: Form
     wants_before: Callable[[Mapping[str, Any]], bool] = never
+    coordinatewise: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def register(
     adaptation: Form | WholeStep,
     *,
     wants_before: Callable[[Mapping[str, Any]], bool] = never,
+    coordinatewise: bool = False,
 ) -> None:
     """Serve `optimizer` (this class alone, not its subclasses: they may step differently) by `adaptation`.
 
@@ -74,10 +79,11 @@ def register(
         optimizer: the class, or its full name (`"timm.optim.lars.Lars"`), which does not import it.
         adaptation: a closed form `(LastStep, x) -> Dᵀx`, or `autodiff` or `probing`.
         wants_before: for a closed form: which parameter groups need their parameters from before the step.
+        coordinatewise: for a closed form: it may be given some rows of a parameter at a time, which saves memory.
     """
     name = optimizer if isinstance(optimizer, str) else full_name(optimizer)
     generic = adaptation in (autodiff, probing)
-    RULES[name] = Generic(adaptation) if generic else ClosedForm(adaptation, wants_before)  # type: ignore[arg-type]
+    RULES[name] = Generic(adaptation) if generic else ClosedForm(adaptation, wants_before, coordinatewise)  # type: ignore[arg-type]
 
 
 def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
@@ -85,19 +91,19 @@ def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
     return RULES.get(full_name(type(optimizer)), Generic(probing))
 
 
-register(torch.optim.SGD, sgd)
-register(torch.optim.Adam, adam)
-register(torch.optim.AdamW, adam)
-register(torch.optim.RAdam, radam)
-register(torch.optim.NAdam, nadam, wants_before=coupled_decay)
-register(torch.optim.Adamax, adamax, wants_before=coupled_decay)
-register(torch.optim.Adagrad, adagrad, wants_before=coupled_decay)
-register(torch.optim.Adadelta, adadelta, wants_before=coupled_decay)
-register(torch.optim.RMSprop, rmsprop, wants_before=coupled_decay)
+register(torch.optim.SGD, sgd, coordinatewise=True)
+register(torch.optim.Adam, adam, coordinatewise=True)
+register(torch.optim.AdamW, adam, coordinatewise=True)
+register(torch.optim.RAdam, radam, coordinatewise=True)
+register(torch.optim.NAdam, nadam, wants_before=coupled_decay, coordinatewise=True)
+register(torch.optim.Adamax, adamax, wants_before=coupled_decay, coordinatewise=True)
+register(torch.optim.Adagrad, adagrad, wants_before=coupled_decay, coordinatewise=True)
+register(torch.optim.Adadelta, adadelta, wants_before=coupled_decay, coordinatewise=True)
+register(torch.optim.RMSprop, rmsprop, wants_before=coupled_decay, coordinatewise=True)
 register(torch.optim.ASGD, autodiff)
-register(torch.optim.Rprop, sign)
+register(torch.optim.Rprop, sign, coordinatewise=True)
 register(torch.optim.Muon, muon)
-register("timm.optim.lion.Lion", sign)
+register("timm.optim.lion.Lion", sign, coordinatewise=True)
 register("timm.optim.lamb.Lamb", lamb, wants_before=lamb_adapts)
 register("timm.optim.lars.Lars", lars, wants_before=lars_adapts)
 register("timm.optim.muon.Muon", timm_muon)

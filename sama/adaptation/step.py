@@ -1,7 +1,7 @@
 """What a closed form sees of one parameter's last step."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +46,17 @@ class LastStep:
     before: Tensor | None
     fresh: bool | None
     exact: bool
+
+    def rows(self, rows: slice) -> "LastStep":
+        """The same step of some rows of the parameter; views, no copies."""
+        shape = self.parameter.shape
+        return replace(
+            self,
+            state={k: v[rows] if isinstance(v, Tensor) and v.shape == shape else v for k, v in self.state.items()},
+            parameter=self.parameter[rows],
+            raw_gradient=self.raw_gradient[rows],
+            before=None if self.before is None else self.before[rows],
+        )
 
     def option(self, name: str) -> Any:
         """A number of the parameter group; tensors on the CPU become floats."""

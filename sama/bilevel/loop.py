@@ -13,9 +13,11 @@ from sama.adaptation import Memory, adapt, remember
 from sama.bilevel.checkpoint import random_state, set_random_state
 from sama.bilevel.distributed import Mean, copy_from_first, gathered
 from sama.bilevel.finite import require_finite
+from sama.bilevel.full_state import full_state, load_full_state
+from sama.bilevel.sharded import ShardedProgram, is_sharded, sharded
 from sama.hypergradient import DifferentiableUpdate, Evaluated, MicroBatches
 from sama.hypergradient import method as hypergradient_method
-from sama.hypergradient.evaluation import RandomState, detached
+from sama.hypergradient.evaluation import RandomState, detached, norm
 from sama.hypergradient.evaluation import gradients as gradients_of
 from sama.hypergradient.program import Batch, Program, WeightingProgram, weighted_mean
 
@@ -96,6 +98,9 @@ class BilevelLoop:
     overlapped with the backward pass that yields them, and one of |θ| values a base step, overlapped likewise. θ, λ
     and the buffers of the base module start as the first process's; the buffers become so again after each base step.
 
+    A base module that `torch.distributed.fsdp.fully_shard` was called on: gradients by θ arrive reduced, so `v` is that
+    of all processes' examples; |θ| values are reduced for the meta loss as well (`sama.bilevel.sharded`).
+
     Args:
         program: the two losses; if it has `prepare(batch)`, that is called once a base micro-batch (teacher forwards).
         base: module of θ. meta: module of λ.
@@ -149,7 +154,7 @@ class BilevelLoop:
         for name, value in (("clip_norm", clip_norm), ("meta_clip_norm", meta_clip_norm)):
             if value is not None and not value > 0:
                 raise ValueError(f"expected {name} > 0, got {value}")
-        self.program, self.base, self.meta = program, base, meta
+        self.base, self.meta = base, meta
         self.base_optimizer, self.meta_optimizer = base_optimizer, meta_optimizer
         self.batches, self.meta_batches = batches, meta_batches
         self.method, self.alpha = hypergradient_method(method, **(options or {})), alpha
@@ -160,13 +165,21 @@ class BilevelLoop:
         self.extra_state = dict(extra_state or {})
         self.group = group
         self.step_count = 0
-        self._theta = {name: p for name, p in base.named_parameters() if p.requires_grad}
         self._lambda = {name: p for name, p in meta.named_parameters() if p.requires_grad}
-        self._update = DifferentiableUpdate(base_optimizer, self._theta) if self.method.takes("update") else None
+        self.program, self._theta = program, {name: p for name, p in base.named_parameters() if p.requires_grad}
         self._base_mean = self._meta_mean = None
-        if group is not None:
+        if is_sharded(base):
+            if group is None or self.method.takes("update"):
+                lack = "the group of its processes" if group is None else f"another method than {method}"
+                raise ValueError(f"a sharded base module needs {lack}")
+            self.program = sharded(program, base)
+            self._theta = detached(self.program.theta(), requires_grad=True)
+            copy_from_first([*base.buffers(), *meta.parameters(), *meta.buffers()], group)
+            self._meta_mean = Mean(self._lambda, group)
+        elif group is not None:
             copy_from_first([*base.parameters(), *base.buffers(), *meta.parameters(), *meta.buffers()], group)
             self._base_mean, self._meta_mean = Mean(self._theta, group), Mean(self._lambda, group)
+        self._update = DifferentiableUpdate(base_optimizer, self._theta) if self.method.takes("update") else None
 
     def step(self) -> StepResult:
         """One base step, and a meta step when `unroll_steps` of them are done.
@@ -178,11 +191,12 @@ class BilevelLoop:
         early = meta_step and self.method.before_update  # such a method needs θ from before the update
         done = self._base_pass(watch=early)
         point = {name: p.detach().clone() for name, p in self._theta.items()} if early else self._theta
-        factor = _clip(done.gradients, self.clip_norm)
+        length = getattr(self.program, "norm", norm)
+        factor = 1.0 if self.clip_norm is None else _scale_down(done.gradients, length(done.gradients), self.clip_norm)
         before = remember(self.base_optimizer) if meta_step and self._adapts else None
         self.base_optimizer.step()
-        meta_loss = self._meta_step(done, factor, before, point) if meta_step else None
         self.base_optimizer.zero_grad(set_to_none=True)
+        meta_loss = self._meta_step(done, factor, before, point) if meta_step else None
         for scheduler in self.schedulers:
             scheduler.step()  # type: ignore[attr-defined]
         if self.group is not None:
@@ -214,6 +228,10 @@ class BilevelLoop:
             if weighting is not None:
                 weightings.append(weighting)
         gradients = {name: p.grad for name, p in self._theta.items() if p.grad is not None}
+        if isinstance(self.program, ShardedProgram):
+            for name, value in self.program.as_shards(gradients).items():
+                self.program.parameters[name].grad = value
+                self._theta[name].grad = None
         known = MicroBatches(evaluated) if watch else None
         return _BasePass(MicroBatches(batches), torch.stack(losses).mean(), gradients, tuple(weightings), known)
 
@@ -251,9 +269,17 @@ class BilevelLoop:
     def _meta_step(
         self, done: _BasePass, factor: Tensor | float, before: Memory | None, point: Mapping[str, Tensor]
     ) -> Tensor:
-        def of_optimizer(vector: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return adapt(self.base_optimizer, self._theta, done.gradients, vector, before=before, clip_factor=factor)
+        def of_optimizer(vector: dict[str, Tensor]) -> dict[str, Tensor]:
+            options = {"before": before, "clip_factor": factor, "consume": True}
+            if isinstance(self.program, ShardedProgram):
+                adapted = self.program.adapt(self.base_optimizer, done.gradients, vector, **options)
+            else:
+                adapted = adapt(self.base_optimizer, self._theta, done.gradients, vector, **options)
+            done.gradients.clear()  # of the size of θ; nobody needs them any more
+            return adapted
 
+        if not self._adapts:
+            done.gradients.clear()
         result = self.method(
             self.program,
             point,
@@ -275,7 +301,8 @@ class BilevelLoop:
             gradient = self._meta_mean.take()
         for name, parameter in self._lambda.items():
             parameter.grad = gradient[name]
-        _clip(gradient, self.meta_clip_norm)
+        if self.meta_clip_norm is not None:
+            _scale_down(gradient, norm(gradient), self.meta_clip_norm)
         self.meta_optimizer.step()
         self.meta_optimizer.zero_grad(set_to_none=True)
         if result.displacement is not None:
@@ -285,7 +312,7 @@ class BilevelLoop:
         return result.meta_loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on; call it in every process, the result serves them all."""
+        """Everything that the next step depends on; call it in every process, save that of the first for all."""
         own = {
             "batches": self.batches.state_dict(),
             "meta_batches": self.meta_batches.state_dict(),
@@ -294,10 +321,8 @@ class BilevelLoop:
         return {
             "step_count": self.step_count,
             "micro_batches": self._micro_batches(),
-            "base": self.base.state_dict(),
-            "meta": self.meta.state_dict(),
-            "base_optimizer": self.base_optimizer.state_dict(),
-            "meta_optimizer": self.meta_optimizer.state_dict(),
+            "base": full_state(self.base, self.base_optimizer),
+            "meta": full_state(self.meta, self.meta_optimizer),
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "extra": {name: item.state_dict() for name, item in self.extra_state.items()},
             "processes": gathered(own, self.group),
@@ -324,10 +349,8 @@ class BilevelLoop:
                     f"processes × {now // world}: set {name} so that their product is the same"
                 )
         self.step_count = state["step_count"]
-        self.base.load_state_dict(state["base"])
-        self.meta.load_state_dict(state["meta"])
-        self.base_optimizer.load_state_dict(state["base_optimizer"])
-        self.meta_optimizer.load_state_dict(state["meta_optimizer"])
+        load_full_state(self.base, self.base_optimizer, state["base"])
+        load_full_state(self.meta, self.meta_optimizer, state["meta"])
         for scheduler, value in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(value)
         for name, item in self.extra_state.items():
@@ -341,11 +364,8 @@ class BilevelLoop:
             torch.manual_seed(int(torch.randint(2**62, ())) + rank)
 
 
-def _clip(gradients: Mapping[str, Tensor], norm: float | None) -> Tensor | float:
-    """Scale the gradients in place to at most this 2-norm; returns the factor, at most 1."""
-    if norm is None:
-        return 1.0
-    values = list(gradients.values())
-    factor = (norm / (torch.nn.utils.get_total_norm(values) + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_(values, factor)
+def _scale_down(gradients: Mapping[str, Tensor], length: Tensor, most: float) -> Tensor:
+    """Scale the gradients of this 2-norm in place to at most that one; returns the factor, at most 1."""
+    factor = (most / (length + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(list(gradients.values()), factor)
     return factor

@@ -7,7 +7,7 @@ program whose θ are this process's shards. Gradients by θ come reduced, as the
 that of the global batch; gradients by λ are those of this process's examples, and their mean is the loop's business.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -25,6 +25,11 @@ from sama.hypergradient.program import Batch, Params, Program, WeightingProgram
 
 Evaluate = Callable[[Params, Params], tuple[Tensor, ...]]
 """(the module's own parameters, λ) -> outputs."""
+
+
+def is_sharded(module: torch.nn.Module) -> bool:
+    """Whether `fully_shard` was called on it."""
+    return isinstance(module, FSDPModule)
 
 
 def sharded(program: Program, module: torch.nn.Module) -> "ShardedProgram":
@@ -120,10 +125,11 @@ class ShardedProgram:
         self,
         optimizer: torch.optim.Optimizer,
         gradients: Mapping[str, Tensor],
-        vector: Mapping[str, Tensor],
+        vector: MutableMapping[str, Tensor],
         *,
         before: Memory | None = None,
         clip_factor: float | Tensor = 1.0,
+        consume: bool = False,
     ) -> dict[str, Tensor]:
         """`sama.adaptation.adapt` from shards to shards; D may couple the processes (LAMB, Muon).
 
@@ -135,20 +141,24 @@ class ShardedProgram:
                 f"the optimizer {type(optimizer).__name__} is adapted by steps of a copy of it, which cannot be made "
                 "of a sharded one: register a closed form with sama.adaptation.register, or use the method sama_na"
             )
+        sharded_vector = self.as_shards(vector)
+        if consume:
+            vector.clear()
         adapted = adapt(
             optimizer,
             self.parameters,
-            self._as_shards(gradients),
-            self._as_shards(vector),
+            self.as_shards(gradients),
+            sharded_vector,
             before=before,
             clip_factor=clip_factor,
+            consume=True,
         )
         found: dict[str, Tensor] = {}
         for name, value in adapted.items():
             found[name] = _sharded(name, value).redistribute(placements=self.parameters[name].placements).to_local()
         return found
 
-    def _as_shards(self, shards: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def as_shards(self, shards: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """This process's shards as sharded tensors in the same memory."""
         return {
             name: DTensor.from_local(

@@ -135,6 +135,6 @@ def norm(vector: Mapping[str, Tensor]) -> Tensor:
 def moved(base: Mapping[str, Tensor], direction: Mapping[str, Tensor], scale: Tensor | float) -> dict[str, Tensor]:
     """`θ + scale · direction`, new tensors; a name that the direction lacks stays as it is."""
     names = list(direction)
-    steps = torch._foreach_mul([direction[name] for name in names], scale)
-    values = torch._foreach_add([base[name].detach() for name in names], steps)
+    values = torch._foreach_mul([direction[name] for name in names], scale)
+    torch._foreach_add_(values, [base[name].detach() for name in names])
     return {**{name: p.detach() for name, p in base.items()}, **dict(zip(names, values, strict=True))}

@@ -9,7 +9,7 @@ from torch import Tensor
 from sama.hypergradient.evaluation import RandomState
 
 Adaptation = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
-"""x -> Dᵀx with D = ∂u/∂g of the base optimizer's last step (`sama.adaptation.adapt`)."""
+"""x -> Dᵀx with D = ∂u/∂g of the base optimizer's last step (`sama.adaptation.adapt`); it may empty the dict of x."""
 
 
 class Hypergradient(NamedTuple):

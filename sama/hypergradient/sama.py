@@ -57,6 +57,7 @@ def sama(
         )
         with torch.no_grad():
             v = adapt(of_base)
+            del of_base  # of the size of θ, like v
             step = step_along(v, alpha, program)
         gradient: dict[str, Tensor] = {}
 

@@ -3,12 +3,14 @@
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import timm.optim
 import torch
 
 from sama.adaptation import RULES, Memory, adapt, register, remember
+from sama.adaptation.registry import ClosedForm, full_name
 from tests.adaptation.cases import NAMES, SHAPES, TABLE, Last, assert_near, drawn
 
 ENTRIES = [pytest.param(entry, id=f"{name}-{k}") for name, entries in TABLE.items() for k, entry in enumerate(entries)]
@@ -115,6 +117,34 @@ def test_a_parameter_that_the_step_left_out_gets_zero(kind):
     found = adapt(optimizer, {"used": used, "unused": unused}, {"used": used.grad}, x, before=before)
     assert found["used"].all()
     assert torch.equal(found["unused"], torch.zeros(2))
+
+
+@pytest.mark.filterwarnings("ignore:the step of")
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_large_parameter_is_taken_in_parts_where_that_changes_nothing(entry, monkeypatch):
+    last = Last(entry.kind, entry.options, 3, shapes=entry.shapes)
+    before = last.take()
+    whole, seen = last.adapted(before), []
+    rule = RULES[full_name(entry.kind)]
+    if isinstance(rule, ClosedForm):
+        watched = replace(rule, form=lambda step, x: seen.append(x.numel()) or rule.form(step, x))
+        monkeypatch.setitem(RULES, full_name(entry.kind), watched)
+    monkeypatch.setattr("sama.adaptation.SMALL", 3)
+    assert_near(last.adapted(before), whole, rtol=1e-15, atol=0)
+    if isinstance(rule, ClosedForm):
+        diagonal = entry.kind.__name__ not in ("Lamb", "Lars", "Muon")
+        assert seen == ([2, 2, 2, 3, 1] if diagonal else [x.numel() for x in last.vectors])
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.ASGD])
+def test_consumed_vectors_can_go(kind):
+    last = Last(kind, [{}, {}], 3)
+    before = last.take()
+    whole, vector = last.adapted(before), dict(zip(NAMES, last.vectors, strict=True))
+    parameters, gradients = (dict(zip(NAMES, values, strict=True)) for values in (last.parameters, last.gradients))
+    found = adapt(last.optimizer, parameters, gradients, vector, before=before, consume=True)
+    assert_near([found[name] for name in NAMES], whole, rtol=0, atol=0)
+    assert not vector
 
 
 def test_the_clip_factor_is_a_constant():
