@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sama.adaptation import adapt
-from sama.hypergradient import METHODS, DifferentiableUpdate, method
+from sama.hypergradient import METHODS, DifferentiableUpdate, knobs_of, method
 from sama.hypergradient.evaluation import RandomState
 from sama.hypergradient.result import Evaluated
 from sama.programs.reweight import LabelledBatch, Reweight
@@ -73,7 +73,7 @@ class Scene:
     def call(self, case: str, meta_batch=None, **context):
         name, knobs = CASES[case]
         last = {n: p.grad for n, p in self.theta.items() if p.grad is not None}
-        return method(name, **{**knobs, **{k: context.pop(k) for k in ("alpha",) if k in context}})(
+        return method(name, **{**knobs, **{k: context.pop(k) for k in knobs_of(name) if k in context}})(
             self.program,
             self.theta,
             self.lam,
@@ -157,6 +157,13 @@ def test_the_base_loss_draws_the_first_random_numbers(case):
     expected, scene.model.outputs = scene.model.outputs[-1], []
     scene.call(case)
     assert any(torch.allclose(expected, found, atol=1e-6) for found in scene.model.outputs)
+
+
+def test_darts_draws_the_same_masks_one_step_ahead():
+    scene = Scene()
+    scene.call("darts", meta_batch=scene.batch, learning_rate=1e-4)
+    at_theta, ahead = scene.model.outputs[:2]
+    assert 0 < (ahead - at_theta).norm() < 1e-2 * at_theta.norm()
 
 
 @pytest.mark.parametrize("weighting", [True, False], ids=["weighting", "any"])
