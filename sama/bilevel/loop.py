@@ -14,6 +14,7 @@ from sama.bilevel.checkpoint import random_state, set_random_state
 from sama.bilevel.distributed import Mean, copy_from_first, gathered
 from sama.bilevel.finite import require_finite
 from sama.bilevel.full_state import full_state, load_full_state
+from sama.bilevel.precision import Name, Precision
 from sama.bilevel.sharded import ShardedProgram, is_sharded, sharded
 from sama.hypergradient import DifferentiableUpdate, Evaluated, MicroBatches
 from sama.hypergradient import method as hypergradient_method
@@ -101,6 +102,9 @@ class BilevelLoop:
     A base module that `torch.distributed.fsdp.fully_shard` was called on: gradients by θ arrive reduced, so `v` is that
     of all processes' examples; |θ| values are reduced for the meta loss as well (`sama.bilevel.sharded`).
 
+    Below float32, forwards run in bf16 or fp16 but those that a difference is taken of (`sama.bilevel.precision`). An
+    fp16 step whose gradients overflow is skipped, a base step together with the meta step that would follow it.
+
     Args:
         program: the two losses; if it has `prepare(batch)`, that is called once a base micro-batch (teacher forwards).
         base: module of θ. meta: module of λ.
@@ -112,6 +116,7 @@ class BilevelLoop:
         unroll_steps: base steps before a meta step.
         accumulate, meta_accumulate: micro-batches a base step and a meta step.
         clip_norm, meta_clip_norm: scale a gradient of a larger 2-norm down to it; the adaptation is told the factor.
+        precision: float32, bf16 or fp16 of the forwards.
         schedulers: stepped once a base step.
         after_base_step: called after each base step (an EMA teacher's update).
         extra_state: name -> object with state that belongs into a checkpoint (the EMA teacher).
@@ -139,6 +144,7 @@ class BilevelLoop:
         meta_accumulate: int = 1,
         clip_norm: float | None = None,
         meta_clip_norm: float | None = None,
+        precision: Name = "float32",
         schedulers: Sequence[Stateful] = (),
         after_base_step: Callable[[], None] | None = None,
         extra_state: Mapping[str, Stateful] | None = None,
@@ -167,11 +173,14 @@ class BilevelLoop:
         self.step_count = 0
         self._lambda = {name: p for name, p in meta.named_parameters() if p.requires_grad}
         self.program, self._theta = program, {name: p for name, p in base.named_parameters() if p.requires_grad}
+        self.precision = Precision(precision, next(iter(self._theta.values())).device.type)
         self._base_mean = self._meta_mean = None
         if is_sharded(base):
-            if group is None or self.method.takes("update"):
-                lack = "the group of its processes" if group is None else f"another method than {method}"
-                raise ValueError(f"a sharded base module needs {lack}")
+            if group is None:
+                raise ValueError("a sharded base module needs the group of its processes")
+            if self.method.takes("update") or precision == "fp16":
+                refused = f"method {method}" if self.method.takes("update") else "precision fp16"
+                raise ValueError(f"a sharded base module cannot be trained with {refused}")
             self.program = sharded(program, base)
             self._theta = detached(self.program.theta(), requires_grad=True)
             copy_from_first([*base.buffers(), *meta.parameters(), *meta.buffers()], group)
@@ -189,14 +198,14 @@ class BilevelLoop:
         """
         meta_step = (self.step_count + 1) % self.unroll_steps == 0
         early = meta_step and self.method.before_update  # such a method needs θ from before the update
-        done = self._base_pass(watch=early)
+        done = self._base_pass(watch=early and self.precision.same_losses)
         point = {name: p.detach().clone() for name, p in self._theta.items()} if early else self._theta
         length = getattr(self.program, "norm", norm)
         factor = 1.0 if self.clip_norm is None else _scale_down(done.gradients, length(done.gradients), self.clip_norm)
         before = remember(self.base_optimizer) if meta_step and self._adapts else None
-        self.base_optimizer.step()
+        taken = self.precision.apply(self.precision.base_scaler, self.base_optimizer)
         self.base_optimizer.zero_grad(set_to_none=True)
-        meta_loss = self._meta_step(done, factor, before, point) if meta_step else None
+        meta_loss = self._meta_step(done, factor, before, point) if meta_step and taken else None
         for scheduler in self.schedulers:
             scheduler.step()  # type: ignore[attr-defined]
         if self.group is not None:
@@ -211,7 +220,8 @@ class BilevelLoop:
         prepare = getattr(self.program, "prepare", lambda batch: batch)
         batches, losses, weightings, evaluated = [], [], [], []
         for k in range(self.accumulate):
-            batch = prepare(next(self.batches))
+            with self.precision.autocast():
+                batch = prepare(next(self.batches))
             draws = RandomState() if watch else None
             lam = detached(self._lambda, requires_grad=watch)
             loss, weighting = self._base_loss(lam, batch)
@@ -222,7 +232,7 @@ class BilevelLoop:
                 else:
                     evaluated.append(Evaluated(draws, losses=weighting.losses, features=weighting.features))
             with self._reducing() if k == self.accumulate - 1 else nullcontext():
-                (loss / self.accumulate).backward()
+                self.precision.base_scaler.scale(loss / self.accumulate).backward()
             batches.append(batch)
             losses.append(loss.detach())
             if weighting is not None:
@@ -232,6 +242,7 @@ class BilevelLoop:
             for name, value in self.program.as_shards(gradients).items():
                 self.program.parameters[name].grad = value
                 self._theta[name].grad = None
+        self.precision.base_scaler.unscale_(self.base_optimizer)
         known = MicroBatches(evaluated) if watch else None
         return _BasePass(MicroBatches(batches), torch.stack(losses).mean(), gradients, tuple(weightings), known)
 
@@ -260,9 +271,11 @@ class BilevelLoop:
     def _base_loss(self, lam: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Weighting | None]:
         """The base loss; a weighting program's is put together here, so that its weights can be watched."""
         if not isinstance(self.program, WeightingProgram):
-            return self.program.base_loss(self._theta, lam, batch), None
-        losses, features = self.program.example_losses(self._theta, batch)
-        with torch.no_grad():
+            with self.precision.autocast():
+                return self.program.base_loss(self._theta, lam, batch), None
+        with self.precision.autocast():
+            losses, features = self.program.example_losses(self._theta, batch)
+        with torch.no_grad(), self.precision.full():
             weights = self.program.weights(lam, features)
         return weighted_mean(weights, losses), Weighting(weights, losses.detach(), features.detach())
 
@@ -281,7 +294,7 @@ class BilevelLoop:
         if not self._adapts:
             done.gradients.clear()
         result = self.method(
-            self.program,
+            self.precision.program(self.program),
             point,
             self._lambda,
             done.batch,
@@ -292,7 +305,8 @@ class BilevelLoop:
             arrived=None if self._meta_mean is None else self._meta_mean.put,
             alpha=self.alpha,
         )
-        require_finite(result.meta_loss, "meta loss", self.step_count + 1, {**self._theta, **self._lambda})
+        meta_loss = self.precision.meta_loss(result)
+        require_finite(meta_loss, "meta loss", self.step_count + 1, {**self._theta, **self._lambda})
         gradient = result.gradient
         if self._meta_mean is not None:
             if not self.method.takes("arrived"):
@@ -301,15 +315,16 @@ class BilevelLoop:
             gradient = self._meta_mean.take()
         for name, parameter in self._lambda.items():
             parameter.grad = gradient[name]
+        self.precision.meta_scaler.unscale_(self.meta_optimizer)
         if self.meta_clip_norm is not None:
             _scale_down(gradient, norm(gradient), self.meta_clip_norm)
-        self.meta_optimizer.step()
+        taken = self.precision.apply(self.precision.meta_scaler, self.meta_optimizer)
         self.meta_optimizer.zero_grad(set_to_none=True)
-        if result.displacement is not None:
+        if result.displacement is not None and taken:
             with torch.no_grad():
                 for name, value in result.displacement.items():
                     self._theta[name].add_(value)
-        return result.meta_loss
+        return meta_loss
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on; call it in every process, save that of the first for all."""
@@ -323,6 +338,7 @@ class BilevelLoop:
             "micro_batches": self._micro_batches(),
             "base": full_state(self.base, self.base_optimizer),
             "meta": full_state(self.meta, self.meta_optimizer),
+            "precision": self.precision.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "extra": {name: item.state_dict() for name, item in self.extra_state.items()},
             "processes": gathered(own, self.group),
@@ -351,6 +367,7 @@ class BilevelLoop:
         self.step_count = state["step_count"]
         load_full_state(self.base, self.base_optimizer, state["base"])
         load_full_state(self.meta, self.meta_optimizer, state["meta"])
+        self.precision.load_state_dict(state["precision"])
         for scheduler, value in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(value)
         for name, item in self.extra_state.items():

@@ -98,6 +98,8 @@ class _Mixed:
 
     def __init__(self, program: Any, precision: Precision) -> None:
         self.inner, self.precision = program, precision
+        if hasattr(program, "norm"):  # of shards
+            self.norm = program.norm
 
     def base_loss(self, base: Params, meta: Params, batch: Batch) -> Tensor:
         with self.precision.full():

@@ -21,7 +21,9 @@ from sama.programs.reweight import LabelledBatch, Reweight
 STEPS = 6
 
 
-def make_loop(optimizer: str = "sgd", *, method: str = "sama", unroll_steps: int = 2, options=None) -> BilevelLoop:
+def make_loop(
+    optimizer: str = "sgd", *, method: str = "sama", unroll_steps: int = 2, options=None, **knobs
+) -> BilevelLoop:
     torch.manual_seed(0)
     inputs, labels = torch.randn(40, 5), torch.randint(0, 3, (40,))
     model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
@@ -52,6 +54,7 @@ def make_loop(optimizer: str = "sgd", *, method: str = "sama", unroll_steps: int
         schedulers=[torch.optim.lr_scheduler.ExponentialLR(base_optimizer, 0.9)],
         after_base_step=lambda: teacher.update(model),
         extra_state={"teacher": teacher},
+        **knobs,
     )
 
 
@@ -65,17 +68,28 @@ def tensors(value):
     return [torch.tensor(value)] if isinstance(value, int | float) else []
 
 
+def make_full(optimizer: str, precision: str) -> BilevelLoop:
+    """All that has a state: dropout, BatchNorm, EMA, schedule, micro-batches, clipping, and loss scales that move."""
+    loop = make_loop(optimizer, precision=precision, accumulate=2, meta_accumulate=2, clip_norm=1.0, meta_clip_norm=0.1)
+    loop.precision.base_scaler.set_growth_interval(2)
+    loop.precision.meta_scaler.set_growth_interval(2)
+    return loop
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 @pytest.mark.parametrize("interrupted_after", range(1, STEPS))
-def test_resumed_equals_uninterrupted(tmp_path, optimizer, interrupted_after):
-    whole = make_loop(optimizer)
+def test_resumed_equals_uninterrupted(tmp_path, optimizer, precision, interrupted_after):
+    whole = make_full(optimizer, precision)
     for _ in range(STEPS):
         whole.step()
-    first = make_loop(optimizer)
+    first = make_full(optimizer, precision)
     for _ in range(interrupted_after):
         first.step()
     checkpoint.save(tmp_path / "state.pt", first.state_dict(), "key")
-    second = make_loop(optimizer)
+    second = make_loop(
+        optimizer, precision=precision, accumulate=2, meta_accumulate=2, clip_norm=1.0, meta_clip_norm=0.1
+    )
     torch.manual_seed(12345)  # what another process would start with
     state = checkpoint.load(tmp_path / "state.pt", "key")
     assert state is not None
@@ -85,6 +99,37 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer, interrupted_after):
     left, right = tensors(whole.state_dict()), tensors(second.state_dict())
     assert len(left) == len(right) > 20
     assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+    if precision == "fp16":
+        assert whole.precision.base_scaler.get_scale() > 2**16  # it moved, so that a state left out would be seen
+
+
+def test_an_overflow_of_fp16_skips_the_base_step_and_its_meta_step():
+    loop = make_loop("adamw", unroll_steps=1, precision="fp16")
+    loop.step()
+    before = copy.deepcopy((loop.base.state_dict(), loop.meta.state_dict()))
+    loop.precision.base_scaler.update(1e38)
+    result = loop.step()
+    assert result.meta_loss is None
+    for module, kept in zip((loop.base, loop.meta), before, strict=True):
+        for name, p in module.named_parameters():
+            assert torch.equal(p, kept[name])
+    assert loop.precision.base_scaler.get_scale() < 1e38
+    loop.precision.base_scaler.update(1024.0)
+    assert loop.step().meta_loss is not None
+
+
+def test_an_overflow_of_the_meta_loss_skips_the_meta_step_alone():
+    loop = make_loop("adamw", unroll_steps=1, precision="fp16", options={"displace": True})
+    loop.step()
+    meta, base = copy.deepcopy(loop.meta.state_dict()), copy.deepcopy(loop.base.state_dict())
+    loop.precision.meta_scaler.update(1e38)
+    result = loop.step()
+    assert result.meta_loss is not None
+    assert result.meta_loss.isfinite()
+    assert all(torch.equal(p, meta[name]) for name, p in loop.meta.named_parameters())
+    assert not all(torch.equal(p, base[name]) for name, p in loop.base.named_parameters())
+    assert all(p.isfinite().all() for p in loop.base.parameters())
+    assert loop.precision.meta_scaler.get_scale() < 1e38
 
 
 def test_meta_steps_come_every_unroll_steps():
