@@ -3,7 +3,8 @@
 SAMA takes the base Jacobian as the identity. Here the base problem is solved exactly, so that nothing but that
 approximation (and the choice of D) is seen. SGD makes D a multiple of the identity: SAMA is then SAMA-NA times
 that factor, the learning rate. Adam's D is what 300 steps of rate 0.01 on random halves of the examples leave.
-`python -m benchmarks.distance_to_truth` prints a markdown table: means over seeds 0, 1, 2; float64; no direct gradient.
+`python -m benchmarks.distance_to_truth` prints a markdown table: over seeds 0 to 9 the mean cosine, in brackets the
+lowest, and the mean norm ratio; float64; no direct gradient.
 """
 
 import torch
@@ -21,7 +22,7 @@ PROBLEMS = {
 }
 SIZES = [(5, 20), (20, 80), (100, 400), (100, 120)]
 NOISE = [0.1, 1.0]
-SEEDS = range(3)
+SEEDS = range(10)
 
 
 def adapted_by_adam(problem: LinearModel, theta: dict[str, torch.Tensor], seed: int):
@@ -68,8 +69,10 @@ def main() -> None:
         for features, examples in SIZES:
             for noise in NOISE:
                 knobs = {"features": features, "examples": examples, "noise": noise, "direct": 0.0}
-                found = torch.tensor([compare(LinearModel(loss, role, seed, **knobs), seed) for seed in SEEDS]).mean(0)
-                cells = " | ".join(f"{cosine:.3f}, {ratio:.2g}×" for cosine, ratio in found.tolist())
+                found = torch.tensor([compare(LinearModel(loss, role, seed, **knobs), seed) for seed in SEEDS])
+                means, lowest = found.mean(0).tolist(), found.amin(0)[:, 0].tolist()
+                pairs = zip(means, lowest, strict=True)
+                cells = " | ".join(f"{cosine:.3f} ({least:.2f}), {ratio:.2g}×" for (cosine, ratio), least in pairs)
                 print(f"| {label} | {features} | {examples} | {noise} | {cells} |", flush=True)
 
 

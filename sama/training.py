@@ -49,6 +49,10 @@ class Recipe(Protocol):
     @property
     def batch_size(self) -> int: ...  # noqa: D102
     @property
+    def accumulate(self) -> int: ...  # noqa: D102
+    @property
+    def clip_norm(self) -> float | None: ...  # noqa: D102
+    @property
     def optimizer(self) -> OptimizerRecipe: ...  # noqa: D102
     @property
     def schedule(self) -> str: ...  # noqa: D102
@@ -227,7 +231,7 @@ def train(
         inputs = augment(examples.inputs(indices, device), recipe.augment, generator)
         return inputs, examples.labels[indices].to(device)
 
-    batches = ShuffledBatches(len(examples), recipe.batch_size, seed, make)
+    batches = ShuffledBatches(len(examples), recipe.batch_size // recipe.accumulate, seed, make)
     torch.manual_seed(seed)
     step = 0
     if resume is not None:
@@ -239,18 +243,23 @@ def train(
         set_random_state(resume["random"])
     model.train()
     while step < last_step:
-        inputs, labels = next(batches)
-        loss = cross_entropy(model(inputs), labels)
-        require_finite(loss, "training loss", step + 1, {"inputs": inputs, **dict(model.named_parameters())})
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total = torch.zeros((), device=device)
+        for _ in range(recipe.accumulate):
+            inputs, labels = next(batches)
+            loss = cross_entropy(model(inputs), labels)
+            require_finite(loss, "training loss", step + 1, {"inputs": inputs, **dict(model.named_parameters())})
+            (loss / recipe.accumulate).backward()
+            total += loss.detach() / recipe.accumulate
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         optimizer.step()
         scheduler.step()
         step += 1
         if progress:
             progress(step)
         if log and (step % recipe.log_every == 0 or step == last_step):
-            numbers = {"train/loss": loss.item(), "learning_rate": scheduler.get_last_lr()[0]}
+            numbers = {"train/loss": total.item(), "learning_rate": scheduler.get_last_lr()[0]}
             if validation is not None:
                 numbers["validation/accuracy"] = accuracy(predict(model, validation, device), validation.labels)
             log(step, numbers)

@@ -13,6 +13,7 @@ from sama.config import (
     Config,
     DataConfig,
     MetaConfig,
+    MethodOptions,
     ScoresConfig,
     SelectionConfig,
     dump_yaml,
@@ -92,6 +93,24 @@ def test_overlays_merge_as_snakemake_merges():
         ({"data": {"noise": {"kind": "none", "rate": 0.3}}}, "kind 'none' does not go with rate 0.3"),
         ({"meta": {"network": {"features": ["loss", "loss"]}}}, "expected distinct features, got loss, loss"),
         ({"meta": {"alpha": float("nan")}}, "meta.alpha"),
+        (
+            {"meta": {"method": "cg", "options": {"inner_steps": 2, "iterations": 3}}},
+            "meta.options: cg has no knob inner_steps: expected any of iterations, tolerance, regularization$",
+        ),
+        ({"meta": {"method": "itd", "options": {"displace": False}}}, "meta.options: itd has no knob displace: expec"),
+        ({"meta": {"method": "cg", "options": {"iterations": 0}}}, "meta.options: cg needs iterations >= 1, got 0"),
+        ({"meta": {"options": {"iteration": 3}}}, r"unknown key meta.options.iteration \(did you mean iterations\?\)"),
+        (
+            {"meta": {"options": {"difference": "onesided"}}},
+            r"meta.options.difference: unknown 'onesided' \(did you mean one_sided\?\)",
+        ),
+        ({"meta": {"options": {"displace": "maybe"}}}, "meta.options.displace: .* valid boolean, got 'maybe'"),
+        ({"meta": {"method": "itd", "options": {"inner_steps": True}}}, "options.inner_steps: .* integer, got True"),
+        ({"meta": {"method": "neumann", "options": {"iterations": -1}}}, "options.iterations: .* got -1"),
+        ({"meta": {"method": "neumann", "options": {"learning_rate": 0}}}, "options.learning_rate: .* got 0"),
+        ({"meta": {"method": "exact", "options": {"limit": 0}}}, "options.limit: .* got 0"),
+        ({"meta": {"method": "cg", "options": {"tolerance": -1.0}}}, "options.tolerance: .* got -1.0"),
+        ({"meta": {"method": "exact", "options": {"regularization": float("inf")}}}, "regularization: .* got inf"),
         ({"experiment": "My Experiment"}, "experiment: String should match pattern"),
     ],
 )
@@ -129,6 +148,27 @@ def test_the_choices_are_the_registries():
     assert choices(ScoresConfig, "methods") == set(SCORES)
     assert choices(SelectionConfig, "strategy") == set(STRATEGIES)
     assert choices(DataConfig, "source") == set(SOURCES)
+
+
+def test_every_knob_of_every_method_has_a_name_here():
+    from typing import get_args
+
+    from sama.config.meta import KNOBS
+    from sama.hypergradient import METHODS, knobs_of
+    from sama.hypergradient.difference import Difference
+
+    assert {name: set(knobs) for name, knobs in KNOBS.items()} == {n: set(knobs_of(n)) - {"alpha"} for n in METHODS}
+    assert {knob for knobs in KNOBS.values() for knob in knobs} == set(MethodOptions.model_fields)
+    choices = re.findall(r"'(\w+)'", str(MethodOptions.model_fields["difference"].annotation))
+    assert choices == list(get_args(Difference))
+
+
+def test_a_method_changes_without_clearing_the_knobs_of_another(tmp_path):
+    """Knobs that are not set are written as null: what a merged configuration says does not stand in the way."""
+    (tmp_path / "config.yaml").write_text(dump_yaml(validate({})), encoding="utf-8")
+    (tmp_path / "overlay.yaml").write_text("meta: {method: cg, options: {tolerance: 1e-8}}", encoding="utf-8")
+    options = load([tmp_path / "config.yaml", tmp_path / "overlay.yaml"]).meta.options
+    assert options.given() == {"tolerance": 1e-8}
 
 
 def test_the_committed_default_says_nothing_unknown():

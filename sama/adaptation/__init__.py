@@ -60,8 +60,12 @@ class Memory:
 def remember(optimizer: torch.optim.Optimizer) -> Memory:
     """What `adapt` will need from before the step; call it before the steps that a meta step follows.
 
-    Copies nothing for SGD, Adam, AdamW, RAdam, Muon and the sign optimizers; the parameters for the other closed forms
-    where weight decay is coupled and for LAMB and LARS; the whole optimizer where autodiff or probing serves it.
+    | optimizer | copied, group by group |
+    |---|---|
+    | SGD, Adam, AdamW, RAdam, Muon, timm's Muon, Rprop, Lion | nothing |
+    | NAdam, Adamax, Adagrad, Adadelta, RMSprop | the parameters where weight decay is coupled |
+    | LAMB, LARS | the parameters where the trust ratio is in use: with weight decay, or `always_adapt` |
+    | served by autodiff or probing | the whole optimizer, parameters and state |
 
     Raises:
         ValueError: the optimizer would have to be copied and cannot.

@@ -1,5 +1,6 @@
 """Endless shuffled batches that can be continued where they were interrupted."""
 
+import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,37 +11,72 @@ from torch import Tensor
 class ShuffledBatches:
     """Batches of one random permutation of `examples` after another, seeded, each of exactly `batch_size`.
 
-    A batch that a permutation cannot fill is filled from the next one. `make` turns the indices [batch_size] and the
-    generator (for augmentation) into a batch.
+    A batch that a permutation cannot fill is filled from the next one. `make` turns the indices [batch_size] and a
+    generator of this batch's own (for augmentation) into a batch. With several processes they are dealt the batches of
+    the one stream in turn: process r of R gets batches r, R + r, 2R + r, … of it, whatever R is.
+
+    Args:
+        examples, batch_size, seed, make: as above.
+        rank, world_size: this process, and how many there are.
 
     Raises:
-        ValueError: there are no examples.
+        ValueError: there are no examples, or no such rank.
     """
 
     def __init__(
-        self, examples: int, batch_size: int, seed: int, make: Callable[[Tensor, torch.Generator], Any]
+        self,
+        examples: int,
+        batch_size: int,
+        seed: int,
+        make: Callable[[Tensor, torch.Generator], Any],
+        *,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if examples < 1:
             raise ValueError("expected at least one example to draw batches from, got none")
-        self.examples, self.batch_size, self.make = examples, batch_size, make
-        self.generator = torch.Generator().manual_seed(seed)
+        if not 0 <= rank < world_size:
+            raise ValueError(f"expected a rank in 0..{world_size - 1}, got {rank}")
+        self.examples, self.batch_size, self.seed, self.make = examples, batch_size, seed, make
+        self.rank, self.world_size = rank, world_size
+        self._generator = torch.Generator().manual_seed(seed)
         self._order = torch.empty(0, dtype=torch.int64)
+        self._drawn = 0  # batches of the stream that are dealt, to whichever process
 
     def __iter__(self) -> "ShuffledBatches":
         return self
 
     def __next__(self) -> Any:
-        """The next batch."""
-        while len(self._order) < self.batch_size:
-            self._order = torch.cat([self._order, torch.randperm(self.examples, generator=self.generator)])
-        indices, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
-        return self.make(indices, self.generator)
+        """This process's next batch."""
+        dealt = self.world_size * self.batch_size
+        while len(self._order) < dealt:
+            self._order = torch.cat([self._order, torch.randperm(self.examples, generator=self._generator)])
+        mine = self._order[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+        number, self._order, self._drawn = self._drawn + self.rank, self._order[dealt:], self._drawn + self.world_size
+        seed = random.Random(f"{self.seed}/{number}").getrandbits(63)
+        return self.make(mine, torch.Generator().manual_seed(seed))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands."""
-        return {"order": self._order.clone(), "generator": self.generator.get_state()}
+        """Where the stream stands; the same in every process."""
+        return {
+            "examples": self.examples,
+            "batch_size": self.batch_size,
+            "order": self._order.clone(),
+            "generator": self._generator.get_state(),
+            "drawn": self._drawn,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state` was taken."""
-        self._order = state["order"].clone()
-        self.generator.set_state(state["generator"])
+        """Continue where `state` was taken, with however many processes.
+
+        Raises:
+            ValueError: it was taken from a stream of other examples or batches.
+        """
+        for name in ("examples", "batch_size"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"the checkpoint's batches have {name} {state[name]}, expected {getattr(self, name)} as now: "
+                    "it belongs to another run"
+                )
+        self._order, self._drawn = state["order"].clone(), state["drawn"]
+        self._generator.set_state(state["generator"])

@@ -1,20 +1,25 @@
 """The bilevel loop: `unroll_steps` base steps, then a meta step along the hypergradient."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from sama.adaptation import Memory, adapt, remember
 from sama.bilevel.checkpoint import random_state, set_random_state
+from sama.bilevel.distributed import Mean, copy_from_first, gathered
 from sama.bilevel.finite import require_finite
-from sama.hypergradient import DifferentiableUpdate, Evaluated
+from sama.bilevel.full_state import full_state, load_full_state
+from sama.bilevel.sharded import ShardedProgram, is_sharded, sharded
+from sama.hypergradient import DifferentiableUpdate, Evaluated, MicroBatches
 from sama.hypergradient import method as hypergradient_method
-from sama.hypergradient.evaluation import RandomState
+from sama.hypergradient.evaluation import RandomState, detached, norm
 from sama.hypergradient.evaluation import gradients as gradients_of
-from sama.hypergradient.program import Program, WeightingProgram
+from sama.hypergradient.program import Batch, Program, WeightingProgram, weighted_mean
 
 
 class Batches(Protocol):
@@ -47,7 +52,7 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Weighting:
-    """What a weighting program did in a base step: `weights` and `losses` [batch], `features` [batch, k], no graph."""
+    """What a weighting program did in a base step: `weights`, `losses` [batch, …], `features` [batch, k], no graph."""
 
     weights: Tensor
     losses: Tensor
@@ -56,30 +61,64 @@ class Weighting:
 
 @dataclass(frozen=True)
 class StepResult:
-    """One base step: its batch, `base_loss` before it, `meta_loss` if a meta step followed (scalars on the device)."""
+    """One base step of this process.
+
+    `batches`: its micro-batches. `base_loss`: their mean loss before the update; `meta_loss`: if a meta step followed
+    (scalars on the device, over this process's examples). `weightings`: one a micro-batch for a weighting program.
+    """
 
     step: int
-    batch: Any
+    batches: tuple[Batch, ...]
     base_loss: Tensor
     meta_loss: Tensor | None
-    weighting: Weighting | None
+    weightings: tuple[Weighting, ...]
+
+
+@dataclass(frozen=True)
+class _BasePass:
+    """Micro-batches forward and backward: what a base step does before its update."""
+
+    batch: MicroBatches
+    loss: Tensor
+    gradients: dict[str, Tensor]
+    weightings: tuple[Weighting, ...]
+    evaluated: MicroBatches | None
 
 
 class BilevelLoop:
     """Trains base parameters θ (a module's) and meta parameters λ (another's) on a program.
 
+    A base step follows the mean gradient over `accumulate` micro-batches, and over the processes of `group`; every
+    `unroll_steps` of them a meta step follows the hypergradient, of the last base step's micro-batches and
+    `meta_accumulate` meta micro-batches. Whatever a program computes over a batch (the mean that weights are divided
+    by, BatchNorm's statistics) it computes over one micro-batch.
+
+    Several processes: each takes its own hypergradient from its own micro-batches (`v` is not reduced, the adaptation
+    is that of the common step), and their mean is the meta gradient: one reduction of |λ| values a meta step,
+    overlapped with the backward pass that yields them, and one of |θ| values a base step, overlapped likewise. θ, λ
+    and the buffers of the base module start as the first process's; the buffers become so again after each base step.
+
+    A base module that `torch.distributed.fsdp.fully_shard` was called on: gradients by θ arrive reduced, so `v` is that
+    of all processes' examples; |θ| values are reduced for the meta loss as well (`sama.bilevel.sharded`).
+
     Args:
-        program: the two losses; if it has `prepare(batch)`, that is called once a base batch (teacher forwards).
+        program: the two losses; if it has `prepare(batch)`, that is called once a base micro-batch (teacher forwards).
         base: module of θ. meta: module of λ.
         base_optimizer, meta_optimizer: hold these parameters.
-        batches, meta_batches: endless streams.
+        batches, meta_batches: endless streams of micro-batches, in each process its own.
         method: a name of `sama.hypergradient.METHODS`.
         alpha: size of the difference, for the methods that take one.
         options: further knobs of the method, by name.
         unroll_steps: base steps before a meta step.
+        accumulate, meta_accumulate: micro-batches a base step and a meta step.
+        clip_norm, meta_clip_norm: scale a gradient of a larger 2-norm down to it; the adaptation is told the factor.
         schedulers: stepped once a base step.
         after_base_step: called after each base step (an EMA teacher's update).
         extra_state: name -> object with state that belongs into a checkpoint (the EMA teacher).
+        group: the processes that train together; None: this one alone.
+
+    Raises:
+        ValueError: a number is out of range, or a knob is not the method's.
     """
 
     def __init__(
@@ -96,23 +135,50 @@ class BilevelLoop:
         alpha: float,
         unroll_steps: int,
         options: Mapping[str, Any] | None = None,
+        accumulate: int = 1,
+        meta_accumulate: int = 1,
+        clip_norm: float | None = None,
+        meta_clip_norm: float | None = None,
         schedulers: Sequence[Stateful] = (),
         after_base_step: Callable[[], None] | None = None,
         extra_state: Mapping[str, Stateful] | None = None,
+        group: dist.ProcessGroup | None = None,
     ) -> None:
-        if unroll_steps < 1:
-            raise ValueError(f"expected unroll_steps >= 1, got {unroll_steps}")
-        self.program, self.base, self.meta = program, base, meta
+        for name, number in (
+            ("unroll_steps", unroll_steps),
+            ("accumulate", accumulate),
+            ("meta_accumulate", meta_accumulate),
+        ):
+            if number < 1:
+                raise ValueError(f"expected {name} >= 1, got {number}")
+        for name, value in (("clip_norm", clip_norm), ("meta_clip_norm", meta_clip_norm)):
+            if value is not None and not value > 0:
+                raise ValueError(f"expected {name} > 0, got {value}")
+        self.base, self.meta = base, meta
         self.base_optimizer, self.meta_optimizer = base_optimizer, meta_optimizer
         self.batches, self.meta_batches = batches, meta_batches
         self.method, self.alpha = hypergradient_method(method, **(options or {})), alpha
-        self.unroll_steps = unroll_steps
+        self.unroll_steps, self.accumulate, self.meta_accumulate = unroll_steps, accumulate, meta_accumulate
+        self.clip_norm, self.meta_clip_norm = clip_norm, meta_clip_norm
         self._adapts = self.method.takes("adapt")  # else nothing is to be remembered, and any optimizer will do
         self.schedulers, self.after_base_step = schedulers, after_base_step
         self.extra_state = dict(extra_state or {})
+        self.group = group
         self.step_count = 0
-        self._theta = {name: p for name, p in base.named_parameters() if p.requires_grad}
         self._lambda = {name: p for name, p in meta.named_parameters() if p.requires_grad}
+        self.program, self._theta = program, {name: p for name, p in base.named_parameters() if p.requires_grad}
+        self._base_mean = self._meta_mean = None
+        if is_sharded(base):
+            if group is None or self.method.takes("update"):
+                lack = "the group of its processes" if group is None else f"another method than {method}"
+                raise ValueError(f"a sharded base module needs {lack}")
+            self.program = sharded(program, base)
+            self._theta = detached(self.program.theta(), requires_grad=True)
+            copy_from_first([*base.buffers(), *meta.parameters(), *meta.buffers()], group)
+            self._meta_mean = Mean(self._lambda, group)
+        elif group is not None:
+            copy_from_first([*base.parameters(), *base.buffers(), *meta.parameters(), *meta.buffers()], group)
+            self._base_mean, self._meta_mean = Mean(self._theta, group), Mean(self._lambda, group)
         self._update = DifferentiableUpdate(base_optimizer, self._theta) if self.method.takes("update") else None
 
     def step(self) -> StepResult:
@@ -121,65 +187,122 @@ class BilevelLoop:
         Raises:
             FloatingPointError: the base or the meta loss is not finite; names the step and the loss.
         """
-        batch = next(self.batches)
-        prepare = getattr(self.program, "prepare", None)
-        if prepare is not None:
-            batch = prepare(batch)
         meta_step = (self.step_count + 1) % self.unroll_steps == 0
-        draws = RandomState() if meta_step and self.method.before_update else None
-        loss, weighting = self._base_loss(batch)
-        require_finite(loss, "base loss", self.step_count + 1, {**self._theta, **self._lambda})
-        point, evaluated = self._theta, None
-        if draws is not None:  # the method belongs before the update, which overwrites θ
-            point = {name: p.detach().clone() for name, p in self._theta.items()}
-            evaluated = self._evaluated(draws, loss, weighting)
-        theta = list(self._theta.values())
-        for parameter, gradient in zip(theta, torch.autograd.grad(loss, theta), strict=True):
-            parameter.grad = gradient
+        early = meta_step and self.method.before_update  # such a method needs θ from before the update
+        done = self._base_pass(watch=early)
+        point = {name: p.detach().clone() for name, p in self._theta.items()} if early else self._theta
+        length = getattr(self.program, "norm", norm)
+        factor = 1.0 if self.clip_norm is None else _scale_down(done.gradients, length(done.gradients), self.clip_norm)
         before = remember(self.base_optimizer) if meta_step and self._adapts else None
         self.base_optimizer.step()
-        meta_loss = self._meta_step(batch, before, point, evaluated) if meta_step else None
         self.base_optimizer.zero_grad(set_to_none=True)
+        meta_loss = self._meta_step(done, factor, before, point) if meta_step else None
         for scheduler in self.schedulers:
             scheduler.step()  # type: ignore[attr-defined]
+        if self.group is not None:
+            copy_from_first(self.base.buffers(), self.group)
         if self.after_base_step is not None:
             self.after_base_step()
         self.step_count += 1
-        return StepResult(self.step_count, batch, loss.detach(), meta_loss, weighting)
+        return StepResult(self.step_count, tuple(done.batch), done.loss, meta_loss, done.weightings)
 
-    def _base_loss(self, batch: Any) -> tuple[Tensor, Weighting | None]:
+    def _base_pass(self, *, watch: bool) -> _BasePass:
+        """Forward and backward of the micro-batches into `.grad`; `watch`: keep what a one-sided difference can use."""
+        prepare = getattr(self.program, "prepare", lambda batch: batch)
+        batches, losses, weightings, evaluated = [], [], [], []
+        for k in range(self.accumulate):
+            batch = prepare(next(self.batches))
+            draws = RandomState() if watch else None
+            lam = detached(self._lambda, requires_grad=watch)
+            loss, weighting = self._base_loss(lam, batch)
+            require_finite(loss, "base loss", self.step_count + 1, {**self._theta, **self._lambda})
+            if draws is not None:
+                if weighting is None:
+                    evaluated.append(Evaluated(draws, of_meta=gradients_of(loss, lam, retain_graph=True)))
+                else:
+                    evaluated.append(Evaluated(draws, losses=weighting.losses, features=weighting.features))
+            with self._reducing() if k == self.accumulate - 1 else nullcontext():
+                (loss / self.accumulate).backward()
+            batches.append(batch)
+            losses.append(loss.detach())
+            if weighting is not None:
+                weightings.append(weighting)
+        gradients = {name: p.grad for name, p in self._theta.items() if p.grad is not None}
+        if isinstance(self.program, ShardedProgram):
+            for name, value in self.program.as_shards(gradients).items():
+                self.program.parameters[name].grad = value
+                self._theta[name].grad = None
+        known = MicroBatches(evaluated) if watch else None
+        return _BasePass(MicroBatches(batches), torch.stack(losses).mean(), gradients, tuple(weightings), known)
+
+    @contextmanager
+    def _reducing(self) -> Iterator[None]:
+        """A backward pass whose gradients are averaged over the processes while it runs."""
+        if self._base_mean is None:
+            yield
+            return
+        mean, hooks = self._base_mean, []
+        for name, parameter in self._theta.items():
+
+            def put(p: Tensor, name: str = name) -> None:
+                if p.grad is not None:
+                    mean.put(name, p.grad)
+
+            hooks.append(parameter.register_post_accumulate_grad_hook(put))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name, value in mean.take().items():
+            self._theta[name].grad = value
+
+    def _base_loss(self, lam: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Weighting | None]:
         """The base loss; a weighting program's is put together here, so that its weights can be watched."""
         if not isinstance(self.program, WeightingProgram):
-            return self.program.base_loss(self._theta, self._lambda, batch), None
+            return self.program.base_loss(self._theta, lam, batch), None
         losses, features = self.program.example_losses(self._theta, batch)
         with torch.no_grad():
-            weights = self.program.weights(self._lambda, features)
-        return (weights * losses).mean(), Weighting(weights, losses.detach(), features.detach())
-
-    def _evaluated(self, draws: RandomState, loss: Tensor, weighting: Weighting | None) -> Evaluated:
-        """What this base step leaves to a one-sided difference."""
-        if weighting is not None:
-            return Evaluated(draws, losses=weighting.losses, features=weighting.features)
-        return Evaluated(draws, of_meta=gradients_of(loss, self._lambda, retain_graph=True))
+            weights = self.program.weights(lam, features)
+        return weighted_mean(weights, losses), Weighting(weights, losses.detach(), features.detach())
 
     def _meta_step(
-        self, batch: Any, before: Memory | None, point: Mapping[str, Tensor], evaluated: Evaluated | None
+        self, done: _BasePass, factor: Tensor | float, before: Memory | None, point: Mapping[str, Tensor]
     ) -> Tensor:
-        gradients = {name: p.grad for name, p in self._theta.items() if p.grad is not None}
+        def of_optimizer(vector: dict[str, Tensor]) -> dict[str, Tensor]:
+            options = {"before": before, "clip_factor": factor, "consume": True}
+            if isinstance(self.program, ShardedProgram):
+                adapted = self.program.adapt(self.base_optimizer, done.gradients, vector, **options)
+            else:
+                adapted = adapt(self.base_optimizer, self._theta, done.gradients, vector, **options)
+            done.gradients.clear()  # of the size of θ; nobody needs them any more
+            return adapted
+
+        if not self._adapts:
+            done.gradients.clear()
         result = self.method(
             self.program,
             point,
             self._lambda,
-            batch,
-            next(self.meta_batches),
-            adapt=lambda vector: adapt(self.base_optimizer, self._theta, gradients, vector, before=before),
+            done.batch,
+            MicroBatches(next(self.meta_batches) for _ in range(self.meta_accumulate)),
+            adapt=of_optimizer,
             update=self._update,
-            evaluated=evaluated,
+            evaluated=done.evaluated,
+            arrived=None if self._meta_mean is None else self._meta_mean.put,
             alpha=self.alpha,
         )
         require_finite(result.meta_loss, "meta loss", self.step_count + 1, {**self._theta, **self._lambda})
+        gradient = result.gradient
+        if self._meta_mean is not None:
+            if not self.method.takes("arrived"):
+                for name, value in gradient.items():
+                    self._meta_mean.put(name, value)
+            gradient = self._meta_mean.take()
         for name, parameter in self._lambda.items():
-            parameter.grad = result.gradient[name]
+            parameter.grad = gradient[name]
+        if self.meta_clip_norm is not None:
+            _scale_down(gradient, norm(gradient), self.meta_clip_norm)
         self.meta_optimizer.step()
         self.meta_optimizer.zero_grad(set_to_none=True)
         if result.displacement is not None:
@@ -189,31 +312,60 @@ class BilevelLoop:
         return result.meta_loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
-        return {
-            "step_count": self.step_count,
-            "base": self.base.state_dict(),
-            "meta": self.meta.state_dict(),
-            "base_optimizer": self.base_optimizer.state_dict(),
-            "meta_optimizer": self.meta_optimizer.state_dict(),
+        """Everything that the next step depends on; call it in every process, save that of the first for all."""
+        own = {
             "batches": self.batches.state_dict(),
             "meta_batches": self.meta_batches.state_dict(),
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "extra": {name: item.state_dict() for name, item in self.extra_state.items()},
             "random": random_state(),
         }
+        return {
+            "step_count": self.step_count,
+            "micro_batches": self._micro_batches(),
+            "base": full_state(self.base, self.base_optimizer),
+            "meta": full_state(self.meta, self.meta_optimizer),
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "extra": {name: item.state_dict() for name, item in self.extra_state.items()},
+            "processes": gathered(own, self.group),
+        }
+
+    def _micro_batches(self) -> dict[str, int]:
+        processes = 1 if self.group is None else self.group.size()
+        return {"accumulate": processes * self.accumulate, "meta_accumulate": processes * self.meta_accumulate}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
+        """Continue exactly where `state` was taken; with another number of processes, on the same micro-batches.
+
+        Then the streams go on where they stood, the random draws are new ones, and the mean over the processes is the
+        new number's.
+
+        Raises:
+            ValueError: this loop's steps are not made of as many micro-batches, over all processes.
+        """
+        world, rank = (1, 0) if self.group is None else (self.group.size(), self.group.rank())
+        for name, now in self._micro_batches().items():
+            if state["micro_batches"][name] != now:
+                raise ValueError(
+                    f"the checkpoint has {state['micro_batches'][name]} micro-batches a step, this run has {world} "
+                    f"processes × {now // world}: set {name} so that their product is the same"
+                )
         self.step_count = state["step_count"]
-        self.base.load_state_dict(state["base"])
-        self.meta.load_state_dict(state["meta"])
-        self.base_optimizer.load_state_dict(state["base_optimizer"])
-        self.meta_optimizer.load_state_dict(state["meta_optimizer"])
-        self.batches.load_state_dict(state["batches"])
-        self.meta_batches.load_state_dict(state["meta_batches"])
+        load_full_state(self.base, self.base_optimizer, state["base"])
+        load_full_state(self.meta, self.meta_optimizer, state["meta"])
         for scheduler, value in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(value)
         for name, item in self.extra_state.items():
             item.load_state_dict(state["extra"][name])
-        set_random_state(state["random"])
+        same = len(state["processes"]) == world
+        own = state["processes"][rank if same else 0]
+        self.batches.load_state_dict(own["batches"])
+        self.meta_batches.load_state_dict(own["meta_batches"])
+        set_random_state(own["random"])
+        if not same:
+            torch.manual_seed(int(torch.randint(2**62, ())) + rank)
+
+
+def _scale_down(gradients: Mapping[str, Tensor], length: Tensor, most: float) -> Tensor:
+    """Scale the gradients of this 2-norm in place to at most that one; returns the factor, at most 1."""
+    factor = (most / (length + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(list(gradients.values()), factor)
+    return factor

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from sama.config.base import Section
 from sama.config.data import DataConfig, NoiseConfig, SplitConfig
-from sama.config.meta import MetaConfig, MetaNetworkConfig
+from sama.config.meta import MetaConfig, MetaNetworkConfig, MethodOptions
 from sama.config.model import ModelConfig
 from sama.config.pruning import ProxyConfig, ScoresConfig, SelectionConfig
 from sama.config.runtime import LauncherConfig, RuntimeConfig
@@ -31,6 +31,7 @@ __all__ = [
     "LauncherConfig",
     "MetaConfig",
     "MetaNetworkConfig",
+    "MethodOptions",
     "ModelConfig",
     "NoiseConfig",
     "OptimizerConfig",

@@ -1,11 +1,11 @@
 """Meta training: the hypergradient, the meta network and its optimizer."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sama.config.base import Section
-from sama.config.training import TrainingConfig
+from sama.config.training import TrainingConfig, require_micro_batches
 
 
 class MetaNetworkConfig(Section):
@@ -17,7 +17,10 @@ class MetaNetworkConfig(Section):
         description="inputs: cross-entropy, cross-entropy against the EMA teacher",
     )
     hidden_size: int = Field(default=100, ge=1, description="width of the hidden layer")
-    normalize: bool = Field(default=True, description="divide the weights of a batch by their mean")
+    normalize: Literal["micro_batch", "none"] = Field(
+        default="micro_batch",
+        description="divide the weights by their mean over the micro-batch of one process; none: leave them",
+    )
 
     @field_validator("features")
     @classmethod
@@ -27,6 +30,48 @@ class MetaNetworkConfig(Section):
         return value
 
 
+DIFFERENCE = ("difference", "displace")
+KNOBS: dict[str, tuple[str, ...]] = {
+    "sama": DIFFERENCE,
+    "sama_na": DIFFERENCE,
+    "darts": ("learning_rate", "difference"),
+    "neumann": ("iterations", "learning_rate"),
+    "cg": ("iterations", "tolerance", "regularization"),
+    "itd": ("inner_steps",),
+    "exact": ("regularization", "limit"),
+}
+"""Method -> its knobs beside `alpha`; a test compares with the signatures in `sama.hypergradient`."""
+
+
+class MethodOptions(Section):
+    """Knobs of the hypergradient method; null: the method's own default. One that the method lacks is refused."""
+
+    difference: Literal["central", "one_sided", "exact"] | None = Field(
+        default=None,
+        description="sama, sama_na, darts: central (error O(epsilon^2)), one_sided (O(epsilon), a forward less) or "
+        "exact (forward mode, no epsilon, a forward more)",
+    )
+    displace: bool | None = Field(
+        default=None, strict=True, description="sama, sama_na: after a meta step the base parameters stay at θ − εv"
+    )
+    iterations: int | None = Field(
+        default=None, ge=0, strict=True, description="neumann: terms after the first; cg: at most that many, at least 1"
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0.0, description="darts: size of the virtual step; neumann: below 2 / largest eigenvalue"
+    )
+    tolerance: float | None = Field(default=None, ge=0.0, description="cg: relative residual that ends it")
+    regularization: float | None = Field(default=None, ge=0.0, description="cg, exact: added to the Hessian's diagonal")
+    inner_steps: int | None = Field(default=None, ge=1, strict=True, description="itd: base steps that are unrolled")
+    limit: int | None = Field(
+        default=None, ge=1, strict=True, description="exact: the most base parameters that are accepted"
+    )
+
+    def given(self) -> dict[str, Any]:
+        """The knobs that are set."""
+        return self.model_dump(exclude_none=True)
+
+
 class MetaConfig(Section):
     """SAMA meta training of base model and meta network."""
 
@@ -34,10 +79,17 @@ class MetaConfig(Section):
         default="sama",
         description="hypergradient method; sama_na leaves the adaptation to the optimizer out; exact: small models",
     )
-    alpha: float = Field(default=0.1, gt=0.0, description="central difference step: epsilon = alpha / norm of v")
+    alpha: float = Field(
+        default=0.1, gt=0.0, description="sama, sama_na, darts: step of the difference, epsilon = alpha / norm of v"
+    )
+    options: MethodOptions = Field(default_factory=MethodOptions, description="further knobs of the method")
     unroll_steps: int = Field(default=2, ge=1, description="base steps before a meta step")
     learning_rate: float = Field(default=3e-3, gt=0.0, description="Adam learning rate of the meta network")
     batch_size: int = Field(default=100, ge=2, description="meta examples a meta step; BatchNorm needs two")
+    accumulate: int = Field(default=1, ge=1, description="equal micro-batches that a meta batch is split into")
+    clip_norm: float | None = Field(
+        default=None, gt=0.0, description="hypergradients of a larger 2-norm are scaled down to it; null: never"
+    )
     ema_decay: float = Field(default=0.9, ge=0.0, lt=1.0, description="decay of the EMA teacher, per base step")
     network: MetaNetworkConfig = Field(default_factory=MetaNetworkConfig, description="the meta network")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="recipe of the base level")
@@ -47,3 +99,21 @@ class MetaConfig(Section):
         lt=1.0,
         description="an example's score is its mean weight over the steps after this fraction of them",
     )
+
+    @model_validator(mode="after")
+    def _micro_batches(self) -> Self:
+        require_micro_batches(self.batch_size, self.accumulate)
+        return self
+
+    @field_validator("options")
+    @classmethod
+    def _of_the_method(cls, value: MethodOptions, info: ValidationInfo) -> MethodOptions:
+        method = info.data.get("method")
+        if method is None:  # wrong itself, and told
+            return value
+        unknown = [knob for knob in value.given() if knob not in KNOBS[method]]
+        if unknown:
+            raise ValueError(f"{method} has no knob {', '.join(unknown)}: expected any of {', '.join(KNOBS[method])}")
+        if method == "cg" and value.iterations == 0:
+            raise ValueError("cg needs iterations >= 1, got 0")
+        return value

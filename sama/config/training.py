@@ -1,8 +1,8 @@
 """The ordinary supervised recipe that retraining, baselines and scores share."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sama.config.base import Section
 
@@ -34,9 +34,33 @@ class TrainingConfig(Section):
 
     steps: int = Field(default=400, ge=1, description="optimizer steps; fixed, whatever the number of examples")
     batch_size: int = Field(default=128, ge=2, description="examples a step")
+    accumulate: int = Field(
+        default=1, ge=1, description="equal micro-batches that a batch is split into, to need less memory"
+    )
+    clip_norm: float | None = Field(
+        default=None, gt=0.0, description="gradients of a larger 2-norm are scaled down to it; null: never"
+    )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="the optimizer")
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="learning rate over the steps")
     warmup_steps: int = Field(default=0, ge=0, description="linear warm-up of the learning rate")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of a batch")
     log_every: int = Field(default=25, ge=1, description="steps between two lines of metrics.jsonl")
     checkpoint_every: int = Field(default=200, ge=1, description="steps between two checkpoints")
+
+    @model_validator(mode="after")
+    def _micro_batches(self) -> Self:
+        require_micro_batches(self.batch_size, self.accumulate)
+        return self
+
+
+def require_micro_batches(batch_size: int, accumulate: int) -> None:
+    """Return if the batch can be split into equal micro-batches of two examples at least (BatchNorm needs two).
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if batch_size % accumulate or batch_size // accumulate < 2:
+        raise ValueError(
+            f"a batch_size of {batch_size} cannot be split into accumulate = {accumulate} equal micro-batches"
+            " of two examples at least"
+        )

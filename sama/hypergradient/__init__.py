@@ -10,12 +10,22 @@ from sama.hypergradient.darts import darts
 from sama.hypergradient.exact import exact
 from sama.hypergradient.itd import itd
 from sama.hypergradient.neumann import neumann
-from sama.hypergradient.program import Batch, Params, Program
+from sama.hypergradient.program import Batch, MicroBatches, Params, Program
 from sama.hypergradient.result import Evaluated, Hypergradient
 from sama.hypergradient.sama import sama, sama_na
 from sama.hypergradient.unrolled import DifferentiableUpdate
 
-__all__ = ["CONTEXT", "METHODS", "DifferentiableUpdate", "Evaluated", "Hypergradient", "Method", "knobs_of", "method"]
+__all__ = [
+    "CONTEXT",
+    "METHODS",
+    "DifferentiableUpdate",
+    "Evaluated",
+    "Hypergradient",
+    "Method",
+    "MicroBatches",
+    "knobs_of",
+    "method",
+]
 
 METHODS: dict[str, Callable[..., Hypergradient]] = {
     "sama": sama,
@@ -27,7 +37,7 @@ METHODS: dict[str, Callable[..., Hypergradient]] = {
     "exact": exact,
 }
 
-CONTEXT = frozenset({"adapt", "update", "evaluated"})
+CONTEXT = frozenset({"adapt", "update", "evaluated", "arrived"})
 """Keyword arguments that a loop fills in at each call; all others are knobs that a user sets once."""
 
 

@@ -14,7 +14,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sama.hypergradient.evaluation import detached, differentiable_kernels, gradients, gradients_of_both, untouched
+from sama.hypergradient.evaluation import (
+    detached,
+    differentiable_kernels,
+    gradients,
+    gradients_of_both,
+    mean_loss,
+    untouched,
+)
 from sama.hypergradient.program import Batch, Params, Program
 from sama.hypergradient.result import Hypergradient
 
@@ -69,13 +76,15 @@ def implicit(
     """
     with untouched(program) as random_state, differentiable_kernels():
         theta, lam = detached(base, requires_grad=True), detached(meta, requires_grad=True)
-        loss = program.meta_loss(theta, lam, meta_batch)
-        of_base, direct = gradients_of_both(loss, theta, lam)
+        loss, of_base, direct = gradients_of_both(
+            lambda part: program.meta_loss(theta, lam, part), meta_batch, theta, lam
+        )
         random_state.restore()
-        g = gradients(program.base_loss(theta, lam, batch), theta, create_graph=True)
+        base_loss = mean_loss(lambda part: program.base_loss(theta, lam, part), batch)
+        g = gradients(base_loss, theta, create_graph=True)
         step = BaseGradient(theta, lam, g)
         mixed = step.mixed_times(solve(step.hessian_times, of_base))
-    return Hypergradient({name: direct[name] - mixed[name] for name in lam}, loss.detach())
+    return Hypergradient({name: direct[name] - mixed[name] for name in lam}, loss)
 
 
 def dot(x: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Tensor:

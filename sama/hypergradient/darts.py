@@ -1,10 +1,11 @@
 """DARTS: one unrolled step, finite difference (Liu, Simonyan & Yang, ICLR 2019, arXiv 1806.09055, section 2.3)."""
 
 import torch
+from torch import Tensor
 
 from sama.hypergradient.difference import Difference, mixed_product, step_along
-from sama.hypergradient.evaluation import detached, gradients, gradients_of_both, moved, untouched
-from sama.hypergradient.program import Batch, Params, Program
+from sama.hypergradient.evaluation import Arrived, detached, gradients_of_both, moved, untouched
+from sama.hypergradient.program import Batch, MicroBatches, Params, Program
 from sama.hypergradient.result import Evaluated, Hypergradient
 
 
@@ -18,7 +19,8 @@ def darts(
     alpha: float = 0.01,
     learning_rate: float = 0.1,
     difference: Difference = "central",
-    evaluated: Evaluated | None = None,
+    evaluated: Evaluated | MicroBatches | None = None,
+    arrived: Arrived | None = None,
 ) -> Hypergradient:
     """The hypergradient of `L_meta(θ'(λ), λ)` for one gradient step `θ' = θ − ξ ∂L_base/∂θ(θ, λ)`, ξ the learning rate:
 
@@ -31,7 +33,7 @@ def darts(
     Args:
         program, base, meta, batch, meta_batch: as in `sama.hypergradient.sama`.
         alpha: dimensionless size of the perturbation, > 0. learning_rate: ξ, > 0.
-        difference: `central`, `one_sided` or `exact`. evaluated: for `one_sided`, the base step's evaluation at `base`.
+        difference: `central`, `one_sided` or `exact`. evaluated, arrived: as in `sama.hypergradient.sama`.
 
     Raises:
         ValueError: alpha or learning rate is not positive; unknown difference; an operator without forward mode.
@@ -40,18 +42,32 @@ def darts(
         raise ValueError(f"expected learning_rate > 0, got {learning_rate}")
     with untouched(program) as random_state:
         theta, lam = detached(base, requires_grad=True), detached(meta, requires_grad=True)
-        of_base = gradients(program.base_loss(theta, detached(lam, requires_grad=False), batch), theta)
+        constant = detached(lam, requires_grad=False)
+        _, of_base, _ = gradients_of_both(lambda part: program.base_loss(theta, constant, part), batch, theta, {})
         with torch.no_grad():
             ahead = moved(theta, of_base, -learning_rate)
         ahead = detached(ahead, requires_grad=True)
         random_state.restore()
-        loss = program.meta_loss(ahead, lam, meta_batch)
-        v, direct = gradients_of_both(loss, ahead, lam)
+        loss, v, direct = gradients_of_both(lambda part: program.meta_loss(ahead, lam, part), meta_batch, ahead, lam)
         with torch.no_grad():
-            step = step_along(v, alpha)
-        mixed = mixed_product(
-            program, theta, lam, batch, v, step, difference=difference, random_state=random_state, evaluated=evaluated
+            step = step_along(v, alpha, program)
+        gradient: dict[str, Tensor] = {}
+
+        def finish(name: str, mixed: Tensor) -> None:
+            gradient[name] = direct[name] - learning_rate * mixed
+            if arrived is not None:
+                arrived(name, gradient[name])
+
+        mixed_product(
+            program,
+            theta,
+            lam,
+            batch,
+            v,
+            step,
+            difference=difference,
+            random_state=random_state,
+            evaluated=evaluated,
+            arrived=finish,
         )
-    return Hypergradient(
-        {name: direct[name] - learning_rate * mixed[name] for name in lam}, loss.detach(), step.epsilon
-    )
+    return Hypergradient({name: gradient[name] for name in lam}, loss, step.epsilon)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from sama.hypergradient.evaluation import RandomState, differentiable_kernels, gradients, moved, norm
-from sama.hypergradient.program import Batch, Params, Program, WeightingProgram
+from sama.hypergradient.evaluation import Arrived, RandomState, differentiable_kernels, gradients, moved, norm
+from sama.hypergradient.program import Batch, MicroBatches, Params, Program, WeightingProgram, parts, weighted_mean
 from sama.hypergradient.result import Evaluated
 
 Difference = Literal["central", "one_sided", "exact"]
@@ -27,17 +27,27 @@ class Step(NamedTuple):
     inverse: Tensor
 
 
-def step_along(v: Mapping[str, Tensor], alpha: float) -> Step:
+def step_along(v: Mapping[str, Tensor], alpha: float, program: Program) -> Step:
     """The step of a difference along v. Where v = 0 there is nothing to follow, and the product comes out as 0.
+
+    ‖v‖ is `program.norm(v)` where the program has one, because other processes hold the rest of v.
 
     Raises:
         ValueError: alpha is not positive.
     """
     if not alpha > 0:
         raise ValueError(f"expected alpha > 0, got {alpha}")
-    length = norm(v)
+    length = getattr(program, "norm", norm)(v)
     epsilon, zero = alpha / length, torch.zeros_like(length)
     return Step(epsilon, torch.where(length > 0, epsilon, zero), torch.where(length > 0, length / alpha, zero))
+
+
+class LastPass(NamedTuple):
+    """A product but for one backward pass: `scale · (∂ output/∂λ − reference)`, reference None for 0."""
+
+    output: Tensor
+    scale: Tensor | None = None
+    reference: Mapping[str, Tensor] | None = None
 
 
 def mixed_product(
@@ -50,9 +60,10 @@ def mixed_product(
     *,
     difference: Difference,
     random_state: RandomState,
-    evaluated: Evaluated | None = None,
+    evaluated: Evaluated | MicroBatches | None = None,
+    arrived: Arrived | None = None,
 ) -> dict[str, Tensor]:
-    """`(∂²L_base/∂λ∂θ) v`, name by name of λ.
+    """`(∂²L_base/∂λ∂θ) v`, name by name of λ; the mean over the micro-batches.
 
     `central`: `[∂L_base/∂λ(θ+εv) − ∂L_base/∂λ(θ−εv)]/2ε`, error O(ε²), two forwards of the base model.
     `one_sided`: `[∂L_base/∂λ(θ+εv) − ∂L_base/∂λ(θ)]/ε`, error O(ε), one forward if `evaluated` has the value at θ.
@@ -60,9 +71,11 @@ def mixed_product(
 
     Args:
         program, batch: the base loss. theta, lam: name -> leaf that requires a gradient.
-        v: name -> direction, shaped like θ. step: `step_along(v, alpha)`.
-        random_state: every evaluation starts from it; `evaluated.random_state` goes before it.
-        evaluated: the base step's evaluation at this very θ, for `one_sided`.
+        v: name -> direction, shaped like θ. step: `step_along(v, alpha, program)`.
+        random_state: every evaluation of the first micro-batch starts from it, those of another one from where the one
+            before it ended; `evaluated.random_state` goes before both.
+        evaluated: the base step's evaluation at this very θ, for `one_sided`; one a micro-batch.
+        arrived: told each name's product as soon as the last backward pass has it.
 
     Raises:
         ValueError: unknown difference; or `exact`, and an operator of the program has no forward-mode derivative.
@@ -70,25 +83,44 @@ def mixed_product(
     if difference not in get_args(Difference):
         raise ValueError(f"unknown difference {difference!r}: expected one of {', '.join(get_args(Difference))}")
     weighting = isinstance(program, WeightingProgram)
-    if difference == "central":
-        product = _weighted_central if weighting else _central
-        return product(program, theta, lam, batch, v, step, random_state)
-    if difference == "one_sided":
-        product = _weighted_one_sided if weighting else _one_sided
-        return product(program, theta, lam, batch, v, step, random_state, evaluated)
-    random_state.restore()
-    return _forward_mode(program, theta, lam, batch, v)
+    micro_batches = parts(batch)
+    known = [None] * len(micro_batches) if evaluated is None else parts(evaluated)
+    product: dict[str, Tensor] = {}
+    for k, (part, at_theta) in enumerate(zip(micro_batches, known, strict=True)):
+        draws = random_state if k == 0 else RandomState()
+        if difference == "central":
+            prepare = _weighted_central if weighting else _central
+            last = prepare(program, theta, lam, part, v, step, draws)
+        elif difference == "one_sided":
+            prepare = _weighted_one_sided if weighting else _one_sided
+            last = prepare(program, theta, lam, part, v, step, draws, at_theta)
+        else:
+            draws.restore()
+            last = _forward_mode(program, theta, lam, part, v)
+
+        def add(name: str, gradient: Tensor, last: LastPass = last, final: bool = k == len(micro_batches) - 1) -> None:
+            value = gradient if last.reference is None else gradient - last.reference[name]
+            value = value if last.scale is None else last.scale * value
+            product[name] = product[name] + value if name in product else value
+            if final:
+                if len(micro_batches) > 1:
+                    product[name] = product[name] / len(micro_batches)
+                if arrived is not None:
+                    arrived(name, product[name])
+
+        gradients(last.output, lam, arrived=add)
+    return {name: product[name] for name in lam}
 
 
-def _central(program, theta, lam, batch, v, step: Step, random_state) -> dict[str, Tensor]:
+def _central(program, theta, lam, batch, v, step: Step, random_state) -> LastPass:
     random_state.restore()
     plus = gradients(program.base_loss(moved(theta, v, step.size), lam, batch), lam)
     random_state.restore()
-    minus = gradients(program.base_loss(moved(theta, v, -step.size), lam, batch), lam)
-    return {name: (plus[name] - minus[name]) * (0.5 * step.inverse) for name in lam}
+    minus = program.base_loss(moved(theta, v, -step.size), lam, batch)
+    return LastPass(minus, -0.5 * step.inverse, plus)
 
 
-def _weighted_central(program, theta, lam, batch, v, step: Step, random_state) -> dict[str, Tensor]:
+def _weighted_central(program, theta, lam, batch, v, step: Step, random_state) -> LastPass:
     """`δ = (ℓ(θ+εv) − ℓ(θ−εv))/2ε` and `f = (f(θ+εv) + f(θ−εv))/2`, which is f(θ) to O(ε²) without its forward."""
     with torch.no_grad():
         random_state.restore()
@@ -97,21 +129,21 @@ def _weighted_central(program, theta, lam, batch, v, step: Step, random_state) -
         losses_minus, features_minus = program.example_losses(moved(theta, v, -step.size), batch)
         slopes = (losses_plus - losses_minus) * (0.5 * step.inverse)
         features = 0.5 * (features_plus + features_minus)
-    return gradients((program.weights(lam, features) * slopes).mean(), lam)
+    return LastPass(weighted_mean(program.weights(lam, features), slopes))
 
 
-def _one_sided(program, theta, lam, batch, v, step: Step, random_state, evaluated) -> dict[str, Tensor]:
+def _one_sided(program, theta, lam, batch, v, step: Step, random_state, evaluated) -> LastPass:
     if evaluated is not None and evaluated.of_meta is not None:
         random_state, at_theta = evaluated.random_state, evaluated.of_meta
     else:  # one more forward and backward
         random_state.restore()
         at_theta = gradients(program.base_loss({n: p.detach() for n, p in theta.items()}, lam, batch), lam)
     random_state.restore()
-    plus = gradients(program.base_loss(moved(theta, v, step.size), lam, batch), lam)
-    return {name: (plus[name] - at_theta[name]) * step.inverse for name in lam}
+    plus = program.base_loss(moved(theta, v, step.size), lam, batch)
+    return LastPass(plus, step.inverse, at_theta)
 
 
-def _weighted_one_sided(program, theta, lam, batch, v, step: Step, random_state, evaluated) -> dict[str, Tensor]:
+def _weighted_one_sided(program, theta, lam, batch, v, step: Step, random_state, evaluated) -> LastPass:
     """`δ = (ℓ(θ+εv) − ℓ(θ))/ε` and `f = f(θ)`."""
     with torch.no_grad():
         if evaluated is not None and evaluated.losses is not None and evaluated.features is not None:
@@ -122,10 +154,10 @@ def _weighted_one_sided(program, theta, lam, batch, v, step: Step, random_state,
         random_state.restore()
         losses_plus, _ = program.example_losses(moved(theta, v, step.size), batch)
         slopes = (losses_plus - losses) * step.inverse
-    return gradients((program.weights(lam, features) * slopes).mean(), lam)
+    return LastPass(weighted_mean(program.weights(lam, features), slopes))
 
 
-def _forward_mode(program, theta, lam, batch, v) -> dict[str, Tensor]:
+def _forward_mode(program, theta, lam, batch, v) -> LastPass:
     """Tangents of θ are v; a weighting program needs no graph, any other is differentiated in reverse over forward."""
     weighting = isinstance(program, WeightingProgram)
     try:
@@ -142,9 +174,7 @@ def _forward_mode(program, theta, lam, batch, v) -> dict[str, Tensor]:
             "difference='exact' needs a forward-mode derivative of every operator of the base model, and one has none: "
             f"{str(error).splitlines()[0]} Use difference='central'"
         ) from error
-    if features is None:
-        return gradients(slopes, lam)
-    return gradients((program.weights(lam, features) * slopes).mean(), lam)
+    return LastPass(slopes if features is None else weighted_mean(program.weights(lam, features), slopes))
 
 
 def _tangent(output: Tensor) -> Tensor:

@@ -1,12 +1,18 @@
 """Evaluations of a loss that leave no trace: buffers and random state are put back, also when the loss raises."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sama.hypergradient.program import Batch, parts
+
+Arrived = Callable[[str, Tensor], None]
+"""Told a gradient's name and value as soon as it is known, while the backward pass still runs."""
 
 
 class RandomState:
@@ -52,32 +58,73 @@ def detached(parameters: Mapping[str, Tensor], *, requires_grad: bool) -> dict[s
 
 
 def gradients(
-    output: Tensor, parameters: Mapping[str, Tensor], *, create_graph: bool = False, retain_graph: bool = False
+    output: Tensor,
+    parameters: Mapping[str, Tensor],
+    *,
+    create_graph: bool = False,
+    retain_graph: bool = False,
+    arrived: Arrived | None = None,
 ) -> dict[str, Tensor]:
     """`∂ output/∂ parameters` name by name; zeros where the output does not depend on one."""
-    if not output.requires_grad:
-        return {name: torch.zeros_like(p) for name, p in parameters.items()}
-    values = torch.autograd.grad(
-        output,
-        list(parameters.values()),
-        create_graph=create_graph,
-        retain_graph=create_graph or retain_graph,
-        allow_unused=True,
-    )
-    return {
+    told: set[str] = set()
+
+    def tell(name: str, gradient: Tensor) -> None:
+        if arrived is not None:
+            told.add(name)
+            arrived(name, gradient)
+
+    hooks = [p.register_hook(partial(tell, name)) for name, p in parameters.items()] if arrived is not None else []
+    try:
+        values = (
+            torch.autograd.grad(
+                output,
+                list(parameters.values()),
+                create_graph=create_graph,
+                retain_graph=create_graph or retain_graph,
+                allow_unused=True,
+            )
+            if output.requires_grad
+            else [None] * len(parameters)
+        )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = {
         name: torch.zeros_like(p) if value is None else value
         for (name, p), value in zip(parameters.items(), values, strict=True)
     }
+    for name in parameters:
+        if name not in told:
+            tell(name, found[name])
+    return found
+
+
+def mean_loss(loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    """The mean of `loss` over the micro-batches, in one graph."""
+    values = [loss(part) for part in parts(batch)]
+    return values[0] if len(values) == 1 else torch.stack(values).mean()
 
 
 def gradients_of_both(
-    output: Tensor, base: Mapping[str, Tensor], meta: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """`∂ output/∂θ` and `∂ output/∂λ` in one backward pass."""
-    both = gradients(
-        output, {**{f"θ/{name}": p for name, p in base.items()}, **{f"λ/{name}": p for name, p in meta.items()}}
+    loss: Callable[[Batch], Tensor], batch: Batch, base: Mapping[str, Tensor], meta: Mapping[str, Tensor]
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """The mean of `loss` over the micro-batches, its `∂/∂θ` and its `∂/∂λ`; a graph and a backward pass a part."""
+    leaves = {f"θ/{name}": p for name, p in base.items()} | {f"λ/{name}": p for name, p in meta.items()}
+    values, sums = [], []
+    for part in parts(batch):
+        value = loss(part)
+        found = list(gradients(value, leaves).values())
+        sums = torch._foreach_add(sums, found) if sums else found  # autograd may hand out one tensor twice
+        values.append(value.detach())
+        del value, found
+    if len(values) > 1:
+        torch._foreach_div_(sums, len(values))
+    both = dict(zip(leaves, sums, strict=True))
+    return (
+        torch.stack(values).mean(),
+        {name: both[f"θ/{name}"] for name in base},
+        {name: both[f"λ/{name}"] for name in meta},
     )
-    return {name: both[f"θ/{name}"] for name in base}, {name: both[f"λ/{name}"] for name in meta}
 
 
 def norm(vector: Mapping[str, Tensor]) -> Tensor:

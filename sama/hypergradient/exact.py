@@ -32,8 +32,7 @@ def exact(
         regularization: ρ >= 0. limit: the most parameters that are accepted.
 
     Raises:
-        ValueError: more than `limit` base parameters, or a negative regularisation.
-        torch.linalg.LinAlgError: `H + ρI` is singular.
+        ValueError: more than `limit` base parameters, a negative regularisation, or `H + ρI` is singular.
     """
     if not regularization >= 0:
         raise ValueError(f"expected regularization >= 0, got {regularization}")
@@ -51,7 +50,14 @@ def exact(
         for units in identity.split(CHUNK):
             products = hessian(_split(units, v))
             rows.append(torch.cat([value.reshape(len(units), -1) for value in products.values()], dim=1))
-        return _split(torch.linalg.solve(torch.cat(rows) + regularization * identity, flat), v)
+        try:
+            return _split(torch.linalg.solve(torch.cat(rows) + regularization * identity, flat), v)
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(
+                "exact: the Hessian of the base loss, with the regularization on its diagonal, is singular (parameters "
+                "without effect, a softmax head): expected a larger regularization than "
+                f"{regularization}, for instance 1e-3"
+            ) from error
 
     return implicit(program, base, meta, batch, meta_batch, solve)
 

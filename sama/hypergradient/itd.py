@@ -1,6 +1,6 @@
 """Iterative differentiation: reverse mode through an unrolled inner loop (Franceschi et al., ICML 2017)."""
 
-from sama.hypergradient.evaluation import detached, differentiable_kernels, gradients, untouched
+from sama.hypergradient.evaluation import detached, differentiable_kernels, gradients, mean_loss, untouched
 from sama.hypergradient.program import Batch, Params, Program
 from sama.hypergradient.result import Hypergradient
 from sama.hypergradient.unrolled import DifferentiableUpdate
@@ -40,8 +40,10 @@ def itd(
         theta, lam = detached(base, requires_grad=True), detached(meta, requires_grad=True)
         state = update.state()
         for _ in range(inner_steps):
-            g = gradients(program.base_loss(theta, lam, batch), theta, create_graph=True)
+            base_loss = mean_loss(lambda part, theta=theta: program.base_loss(theta, lam, part), batch)
+            g = gradients(base_loss, theta, create_graph=True)
             theta, state = update(theta, g, state)
-        loss = program.meta_loss(theta, lam, meta_batch)
+        loss = mean_loss(lambda part: program.meta_loss(theta, lam, part), meta_batch)
         gradient = gradients(loss, lam)
-    return Hypergradient(gradient, loss.detach())
+    # clones, because autograd may hand out one tensor for two names
+    return Hypergradient({name: value.clone() for name, value in gradient.items()}, loss.detach())

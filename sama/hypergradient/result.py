@@ -31,7 +31,7 @@ class Evaluated:
     """The base step's own evaluation of its loss at θ, before its update; it saves a method that forward.
 
     `random_state`: as it was before that forward, so that another one can draw the same masks. A weighting program's
-    step leaves `losses` [batch] and `features` [batch, k]; any other leaves `of_meta`, name -> ∂L_base/∂λ(θ).
+    step leaves `losses` [batch, …] and `features` [batch, k]; any other leaves `of_meta`, name -> ∂L_base/∂λ(θ).
     """
 
     random_state: RandomState

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from sama.hypergradient.difference import Difference, mixed_product, step_along
-from sama.hypergradient.evaluation import detached, gradients_of_both, untouched
-from sama.hypergradient.program import Batch, Params, Program
+from sama.hypergradient.evaluation import Arrived, detached, gradients_of_both, untouched
+from sama.hypergradient.program import Batch, MicroBatches, Params, Program
 from sama.hypergradient.result import Adaptation, Evaluated, Hypergradient
 
 
@@ -20,7 +20,8 @@ def sama(
     alpha: float,
     difference: Difference = "central",
     displace: bool = False,
-    evaluated: Evaluated | None = None,
+    evaluated: Evaluated | MicroBatches | None = None,
+    arrived: Arrived | None = None,
 ) -> Hypergradient:
     """`∂L_meta/∂λ − [∂L_base/∂λ(θ+εv) − ∂L_base/∂λ(θ−εv)]/2ε` with `v = Dᵀ ∂L_meta/∂θ` and `ε = alpha/‖v‖₂`.
 
@@ -35,34 +36,52 @@ def sama(
         program: the two losses.
         base: name -> θ.
         meta: name -> λ.
-        batch: base batch, the one of the last base step.
-        meta_batch: meta batch.
+        batch: base batch, the one of the last base step. meta_batch: meta batch. Both may be `MicroBatches`.
         adapt: x -> Dᵀx.
         alpha: dimensionless size of the perturbation, > 0.
         difference: `central` (error O(ε²)); `one_sided` (O(ε)), which reuses `evaluated`; `exact`, forward mode.
         displace: return `displacement = −εv`. A loop that adds it to θ leaves the base parameters at θ − εv, as
             the reference code can (compare the value functions of BOME, Liu et al. 2022, and F2SA, Kwon et al. 2023).
-        evaluated: the base step's evaluation at `base`, that is before its update; without it `one_sided` takes one.
+        evaluated: the base step's evaluation at `base`, that is before its update, one a micro-batch; without it
+            `one_sided` takes one.
+        arrived: told each name's hypergradient while the last backward pass still runs, so that a reduction over
+            processes can overlap it.
 
     Raises:
         ValueError: alpha is not positive; unknown difference; an operator without forward mode.
     """
     with untouched(program) as random_state:
         theta, lam = detached(base, requires_grad=True), detached(meta, requires_grad=True)
-        loss = program.meta_loss(theta, lam, meta_batch)
-        of_base, direct = gradients_of_both(loss, theta, lam)
+        loss, of_base, direct = gradients_of_both(
+            lambda part: program.meta_loss(theta, lam, part), meta_batch, theta, lam
+        )
         with torch.no_grad():
             v = adapt(of_base)
             del of_base  # of the size of θ, like v
-            step = step_along(v, alpha)
-        mixed = mixed_product(
-            program, theta, lam, batch, v, step, difference=difference, random_state=random_state, evaluated=evaluated
+            step = step_along(v, alpha, program)
+        gradient: dict[str, Tensor] = {}
+
+        def finish(name: str, mixed: Tensor) -> None:
+            gradient[name] = direct[name] - mixed
+            if arrived is not None:
+                arrived(name, gradient[name])
+
+        mixed_product(
+            program,
+            theta,
+            lam,
+            batch,
+            v,
+            step,
+            difference=difference,
+            random_state=random_state,
+            evaluated=evaluated,
+            arrived=finish,
         )
-    gradient = {name: direct[name] - mixed[name] for name in lam}
     displacement: dict[str, Tensor] | None = None
     if displace:
         displacement = dict(zip(v, torch._foreach_mul(list(v.values()), -step.size), strict=True))
-    return Hypergradient(gradient, loss.detach(), step.epsilon, displacement)
+    return Hypergradient({name: gradient[name] for name in lam}, loss, step.epsilon, displacement)
 
 
 def sama_na(
@@ -75,7 +94,8 @@ def sama_na(
     alpha: float,
     difference: Difference = "central",
     displace: bool = False,
-    evaluated: Evaluated | None = None,
+    evaluated: Evaluated | MicroBatches | None = None,
+    arrived: Arrived | None = None,
 ) -> Hypergradient:
     """SAMA without adaptation, the paper's ablation SAMA-NA: `v = ∂L_meta/∂θ`; otherwise as `sama`."""
     return sama(
@@ -89,4 +109,5 @@ def sama_na(
         difference=difference,
         displace=displace,
         evaluated=evaluated,
+        arrived=arrived,
     )

@@ -1,7 +1,6 @@
 """Reweighting: a meta network weights the training examples so that the base model does well on the meta set."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -9,23 +8,12 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy, softmax
 
 from sama.hypergradient.program import Params
-from sama.networks.meta_weight import normalize_by_mean
+from sama.programs.weighted import LabelledBatch, Weighted
+
+__all__ = ["LabelledBatch", "Reweight"]
 
 
-@dataclass(frozen=True)
-class LabelledBatch:
-    """`inputs` [batch, …], `labels` [batch], and the teacher's class probabilities [batch, classes] once prepared.
-
-    `indices` [batch] say which examples these are; the program does not look at them.
-    """
-
-    inputs: Tensor
-    labels: Tensor
-    indices: Tensor
-    teacher: Tensor | None = None
-
-
-class Reweight:
+class Reweight(Weighted):
     """`L_base = mean_i w_i ℓ_i`, `L_meta = mean_j ℓ_j`; ℓ is cross-entropy, w the meta network on [loss, uncertainty].
 
     The uncertainty is the cross-entropy of the model's prediction against the EMA teacher's class probabilities
@@ -56,12 +44,8 @@ class Reweight:
             raise ValueError(f"expected features out of loss, uncertainty, got {', '.join(features) or 'none'}")
         if "uncertainty" in features and teacher is None:
             raise ValueError("the feature uncertainty needs an EMA teacher, got none")
-        self.model, self.network, self.teacher = model, network, teacher
-        self.features, self.normalize = features, normalize
-
-    def buffers(self) -> Iterable[Tensor]:
-        """What a forward pass may write."""
-        return [*self.model.buffers(), *self.network.buffers()]
+        super().__init__(model, network, normalize=normalize)
+        self.features, self.teacher = features, teacher
 
     @torch.no_grad()
     def prepare(self, batch: LabelledBatch) -> LabelledBatch:
@@ -72,7 +56,7 @@ class Reweight:
 
     def example_losses(self, base: Params, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
         """Losses [batch] and detached features [batch, k]."""
-        logits = functional_call(self.model, dict(base), (batch.inputs,))
+        logits = self.outputs(base, batch.inputs)
         losses = cross_entropy(logits, batch.labels, reduction="none")
         return losses, self.example_features(logits, losses, batch.teacher)
 
@@ -90,18 +74,8 @@ class Reweight:
 
     def weights(self, meta: Params, features: Tensor) -> Tensor:
         """Weights [batch] of the meta network, divided by their mean if `normalize`."""
-        weights = self.raw_weights(meta, features)
-        return normalize_by_mean(weights) if self.normalize else weights
+        return self.normalized(self.raw_weights(meta, features))
 
     def raw_weights(self, meta: Params, features: Tensor) -> Tensor:
         """What the meta network says of each example by itself, in (0, 1), [batch]."""
         return functional_call(self.network, dict(meta), (features,))
-
-    def base_loss(self, base: Params, meta: Params, batch: LabelledBatch) -> Tensor:
-        """Weighted mean of the losses."""
-        losses, features = self.example_losses(base, batch)
-        return (self.weights(meta, features) * losses).mean()
-
-    def meta_loss(self, base: Params, meta: Params, batch: LabelledBatch) -> Tensor:
-        """Mean cross-entropy on the meta batch."""
-        return cross_entropy(functional_call(self.model, dict(base), (batch.inputs,)), batch.labels)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sama.config import MetaConfig, ModelConfig, RuntimeConfig
 from sama.data import manifest as manifests
 from sama.errors import SamaError
 from sama.files import write_json, write_parquet
+from sama.hypergradient import knobs_of
 from sama.metrics import Progress
 from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork
@@ -106,13 +108,13 @@ class WatchedWeights:
     @torch.no_grad()
     def watch(self, result: StepResult) -> None:
         """Add a base step."""
-        if result.step < self.first_step or result.weighting is None:
+        if result.step < self.first_step:
             return
-        features = result.weighting.features
-        weights = self.program.raw_weights(dict(self.program.network.named_parameters()), features)
-        values = torch.cat([weights[:, None], features], dim=1).double().cpu()
-        self.sums.index_add_(0, result.batch.indices, values)
-        self.visits.index_add_(0, result.batch.indices, torch.ones(len(values), dtype=torch.float64))
+        for batch, weighting in zip(result.batches, result.weightings, strict=True):
+            weights = self.program.raw_weights(dict(self.program.network.named_parameters()), weighting.features)
+            values = torch.cat([weights[:, None], weighting.features], dim=1).double().cpu()
+            self.sums.index_add_(0, batch.indices, values)
+            self.visits.index_add_(0, batch.indices, torch.ones(len(values), dtype=torch.float64))
 
     def means(self) -> dict[str, np.ndarray]:
         """Name -> mean [n]."""
@@ -134,7 +136,11 @@ def _assemble(
     network = MetaWeightNetwork(len(meta.network.features), meta.network.hidden_size).to(device)
     teacher = EMATeacher(model, meta.ema_decay)
     program = Reweight(
-        model, network, features=meta.network.features, teacher=teacher, normalize=meta.network.normalize
+        model,
+        network,
+        features=meta.network.features,
+        teacher=teacher,
+        normalize=meta.network.normalize == "micro_batch",
     )
 
     def training_batch(indices: Tensor, generator: torch.Generator) -> LabelledBatch:
@@ -145,19 +151,25 @@ def _assemble(
         inputs = augment(meta_examples.inputs(indices, device), meta.training.augment, generator)
         return LabelledBatch(inputs, meta_examples.labels[indices].to(device), indices)
 
-    optimizer = make_optimizer(meta.training.optimizer, model.parameters())
+    recipe = meta.training
+    optimizer = make_optimizer(recipe.optimizer, model.parameters())
     loop = BilevelLoop(
         program,
         model,
         network,
         optimizer,
         torch.optim.Adam(network.parameters(), lr=meta.learning_rate),
-        ShuffledBatches(len(training), meta.training.batch_size, 2 * seed, training_batch),
-        ShuffledBatches(len(meta_examples), meta.batch_size, 2 * seed + 1, meta_batch),
+        ShuffledBatches(len(training), recipe.batch_size // recipe.accumulate, 2 * seed, training_batch),
+        ShuffledBatches(len(meta_examples), meta.batch_size // meta.accumulate, 2 * seed + 1, meta_batch),
         method=meta.method,
         alpha=meta.alpha,
+        options=meta.options.given(),
         unroll_steps=meta.unroll_steps,
-        schedulers=[make_scheduler(meta.training, optimizer)],
+        accumulate=recipe.accumulate,
+        meta_accumulate=meta.accumulate,
+        clip_norm=recipe.clip_norm,
+        meta_clip_norm=meta.clip_norm,
+        schedulers=[make_scheduler(recipe, optimizer)],
         after_base_step=lambda: teacher.update(model),
         extra_state={"teacher": teacher},
     )
@@ -189,7 +201,10 @@ def _train(
         meta_loss = state.checkpointed["meta_loss"]
     with Progress(recipe.steps, "meta-train", start=loop.step_count) as progress:
         while loop.step_count < recipe.steps:
-            result = loop.step()
+            try:
+                result = loop.step()
+            except ValueError as error:  # a method that this model does not suit says what to do
+                raise SamaError(f"meta.method {meta.method}: {error}") from error
             step = result.step
             watched.watch(result)
             meta_loss = result.meta_loss if result.meta_loss is not None else meta_loss
@@ -211,10 +226,10 @@ def _train(
 
 
 def _cost(meta: MetaConfig, program: Reweight) -> Cost:
-    """Counted forwards and backwards of the base model (the meta network is not worth counting).
+    """Forwards and backwards of the base model (the meta network is not worth counting).
 
     A base step: forward and backward of the batch, and a teacher's forward. A meta step: forward and backward of the
-    meta batch and two perturbed forwards of the base batch. Logging is not counted, as it is not for retraining.
+    meta batch, and `_base_passes` of the base batch. Logging is not counted, as it is not for retraining.
     """
     steps, batch = meta.training.steps, meta.training.batch_size
     meta_steps = steps // meta.unroll_steps
@@ -222,5 +237,34 @@ def _cost(meta: MetaConfig, program: Reweight) -> Cost:
     cost.add(forward=steps * batch, backward=steps * batch)
     if "uncertainty" in program.features:
         cost.add(forward=steps * batch)
-    cost.add(forward=meta_steps * (meta.batch_size + 2 * batch), backward=meta_steps * meta.batch_size)
+    cost.add(forward=meta_steps * meta.batch_size, backward=meta_steps * meta.batch_size)
+    forwards, backwards = _base_passes(meta, sum(p.numel() for p in program.model.parameters() if p.requires_grad))
+    cost.add(forward=meta_steps * forwards * batch, backward=meta_steps * backwards * batch)
     return cost
+
+
+def _base_passes(meta: MetaConfig, parameters: int) -> tuple[int, int]:
+    """Forwards and backwards of the base batch in one meta step of a weighting program.
+
+    | method | forwards | backwards |
+    |---|---|---|
+    | difference: central; one-sided; exact (a pass of tangents costs what a backward does) | 2; 1; 1 | 0; 0; 1 |
+    | sama, sama_na | those of the difference | |
+    | darts, with a virtual step | 1 more | 1 more |
+    | neumann, cg: n Hessian products at 3 backwards, a mixed one at 1 | 1 | 1 + 3n + 1 |
+    | exact: a Hessian product a base parameter | 1 | 1 + 3n + 1 |
+    | itd, K steps: all but the last are passed back through as by a Hessian product | K | K + 3(K−1) + 1 |
+
+    A test compares with torch's FlopCounterMode (`benchmarks/flops.py`).
+    """
+
+    def knob(name: str) -> Any:
+        return meta.options.given().get(name, knobs_of(meta.method)[name].default)
+
+    if meta.method == "itd":
+        return knob("inner_steps"), knob("inner_steps") + 3 * (knob("inner_steps") - 1) + 1
+    if meta.method in ("neumann", "cg", "exact"):
+        return 1, 1 + 3 * (parameters if meta.method == "exact" else knob("iterations")) + 1
+    forwards, backwards = {"central": (2, 0), "one_sided": (1, 0), "exact": (1, 1)}[knob("difference")]
+    virtual = int(meta.method == "darts")
+    return forwards + virtual, backwards + virtual

@@ -56,6 +56,16 @@ def test_nothing_is_touched(entry):
     [
         (torch.optim.SGD, {"weight_decay": 0.1}, 0),
         (torch.optim.Adam, {"weight_decay": 0.1}, 0),
+        (torch.optim.AdamW, {}, 0),
+        (torch.optim.RAdam, {"weight_decay": 0.1}, 0),
+        (timm.optim.Lion, {"weight_decay": 0.1}, 0),
+        *(
+            (kind, options, copied)
+            for kind in (torch.optim.Adamax, torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.RMSprop)
+            for options, copied in (({}, 0), ({"weight_decay": 0.1}, 1))
+        ),
+        (timm.optim.Lamb, {"weight_decay": 0.0}, 1),  # the other group decays by timm's default
+        (timm.optim.Lamb, {"weight_decay": 0.1}, 2),
         (torch.optim.NAdam, {}, 0),
         (torch.optim.NAdam, {"weight_decay": 0.1}, 1),
         (torch.optim.NAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}, 0),

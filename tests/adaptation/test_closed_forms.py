@@ -1,6 +1,7 @@
 """Closed forms against autodiff through torch's own step, against differences of real steps, and their limits."""
 
 import functools
+import math
 from typing import Any
 
 import pytest
@@ -65,8 +66,41 @@ def unseen(gradient):
     return gradient
 
 
+def nadam_limit(t, beta1=0.9, decay=4e-3):
+    mu = [beta1 * (1 - 0.5 * 0.96 ** (k * decay)) for k in range(1, t + 2)]
+    product = math.prod(mu[:t])
+    return (1 - mu[t - 1]) / (1 - product) + mu[t] * (1 - beta1) / (1 - product * mu[t])
+
+
+def radam_limit(t, beta1=0.9, beta2=0.8):
+    longest = 2 / (1 - beta2) - 1
+    length = longest - 2 * t * beta2**t / (1 - beta2**t)
+    slope = (1 - beta1) / (1 - beta1**t)
+    if length <= 5:
+        return 0.01 * slope
+    r = math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+    return r * math.sqrt(1 - beta2**t) * slope
+
+
+LIMITS = {
+    torch.optim.Adam: lambda t: 0.1 / (1 - 0.9**t),
+    torch.optim.AdamW: lambda t: 0.1 / (1 - 0.9**t),
+    torch.optim.NAdam: nadam_limit,
+    torch.optim.RAdam: radam_limit,
+    torch.optim.Adamax: lambda t: 0.1 / (1 - 0.9**t),
+    torch.optim.Adagrad: lambda t: 1.0,
+    torch.optim.Adadelta: lambda t: 0.01,
+    torch.optim.RMSprop: lambda t: 1.0,
+}
+"""`ϵ·D/lr` at a coordinate that never saw a gradient, after t steps with ϵ = 0.01 and torch's other defaults."""
+
+
+def test_every_closed_form_with_a_second_moment_has_its_limit_here():
+    assert {torch.optim.SGD, *LIMITS} == set(OPTIONS)
+
+
 @pytest.mark.parametrize("steps", [1, 9])
-@kinds([kind for kind in OPTIONS if kind is not torch.optim.SGD])
+@kinds(LIMITS)
 def test_without_evidence_d_is_zero_and_the_exact_form_is_the_limit(kind, steps):
     options: dict[str, Any] = {"lr": 0.3, "eps": 1e-2}
     if kind is torch.optim.RAdam:
@@ -78,8 +112,10 @@ def test_without_evidence_d_is_zero_and_the_exact_form_is_the_limit(kind, steps)
     before = last.take()
     found, exact = last.adapted(before), last.adapted(before, exact=True)
     linear = kind is torch.optim.RAdam and steps == 1  # nothing is divided yet: no rule is needed
-    for rule, value, truth in zip(found, exact, limit, strict=True):
-        assert truth.view(-1)[0].abs() > 0
+    for rule, value, truth, x in zip(found, exact, limit, last.vectors, strict=True):
+        assert value.view(-1)[0].item() == pytest.approx(
+            LIMITS[kind](steps) * 0.3 / 1e-2 * x.view(-1)[0].item(), rel=1e-12
+        )
         torch.testing.assert_close(value.view(-1)[0], truth.view(-1)[0], rtol=1e-5, atol=0)
         assert linear or rule.view(-1)[0] == 0
         assert torch.equal(rule.view(-1)[1:], value.view(-1)[1:])

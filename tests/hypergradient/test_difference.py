@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sama.hypergradient import METHODS, Evaluated, method
+from sama.hypergradient import Evaluated, method
 from sama.hypergradient.evaluation import RandomState
-from tests.oracles import LinearModel, WeightDecay, WeightedLogistic, relative_error, sama_by_autodiff
+from tests.oracles import LinearModel, WeightDecay, WeightedLogistic, flat, relative_error, sama_by_autodiff
 
 CURVED = {
     "weighted": lambda: WeightedLogistic(3),
@@ -16,18 +16,18 @@ CURVED = {
 }
 
 
-def sama(problem, theta=None, **options):
+def sama(problem, theta=None, name="sama", evaluated=None, **options):
     generator = torch.Generator().manual_seed(11)
     theta = problem.theta if theta is None else theta
     weights = {n: 0.1 + torch.rand(p.shape, generator=generator, dtype=p.dtype) for n, p in theta.items()}
-    found = METHODS["sama"](
+    found = method(name, **options)(
         problem,
         theta,
         problem.lam,
         problem.batch,
         problem.meta_batch,
+        evaluated=evaluated,
         adapt=lambda x: {n: weights[n] * x[n] for n in x},
-        **options,
     )
     return found, sama_by_autodiff(problem, theta, problem.lam, weights)
 
@@ -52,8 +52,9 @@ def test_order_in_epsilon(name, difference, order, best):
     assert min(error(10.0**-k) for k in range(2, 9)) <= best
 
 
+@pytest.mark.parametrize("name", ["sama", "sama_na", "darts"])
 @pytest.mark.parametrize("problem", [WeightedLogistic(5, direct=0.4), WeightDecay(5)], ids=["weighted", "any"])
-def test_one_sided_reuses_what_the_base_step_computed(problem, monkeypatch):
+def test_one_sided_reuses_what_the_base_step_computed(problem, name, monkeypatch):
     """The same numbers with and without the base step's evaluation, and one evaluation fewer."""
     calls = []
     evaluation = "example_losses" if isinstance(problem, WeightedLogistic) else "base_loss"
@@ -72,10 +73,11 @@ def test_one_sided_reuses_what_the_base_step_computed(problem, monkeypatch):
         return original(*arguments)
 
     monkeypatch.setattr(problem, evaluation, counted)
-    anew, _ = sama(problem, alpha=0.01, difference="one_sided")
+    anew, _ = sama(problem, name=name, alpha=0.01, difference="one_sided")
     count_anew, calls[:] = sum(calls), []
-    reused, _ = sama(problem, alpha=0.01, difference="one_sided", evaluated=evaluated)
-    assert (count_anew, sum(calls)) == (2, 1)
+    reused, _ = sama(problem, name=name, alpha=0.01, difference="one_sided", evaluated=evaluated)
+    virtual = int(name == "darts")
+    assert (count_anew, sum(calls)) == (2 + virtual, 1 + virtual)
     for name in problem.lam:
         assert torch.equal(anew.gradient[name], reused.gradient[name])
 
@@ -95,15 +97,30 @@ def test_zero_direction_leaves_the_direct_gradient(difference):
         torch.testing.assert_close(found.gradient[name], 2 * 0.7 * value)
 
 
-def test_the_displacement_is_minus_epsilon_v():
+def test_a_one_sided_difference_holds_the_features_at_theta():
+    """To first order in ε it makes no difference; at a large ε it does."""
+    problem = WeightedLogistic(5)
+    found, _ = sama(problem, name="sama_na", alpha=0.5, difference="one_sided")
+    v = torch.func.grad(problem.meta_loss)(problem.theta, problem.lam, problem.meta_batch)
+    epsilon = 0.5 / flat(v).norm()
+    losses, features = problem.example_losses(problem.theta, problem.batch)
+    ahead, _ = problem.example_losses({n: problem.theta[n] + epsilon * v[n] for n in v}, problem.batch)
+    truth = torch.func.grad(lambda lam: (problem.weights(lam, features) * (losses - ahead) / epsilon).mean())(
+        problem.lam
+    )
+    assert relative_error(found.gradient, truth) <= 1e-10
+
+
+@pytest.mark.parametrize("name", ["sama", "sama_na"])
+def test_the_displacement_is_minus_epsilon_v(name):
     problem = LinearModel("squares", "network", 0)
-    found, _ = sama(problem, alpha=0.25, displace=True)
+    found, _ = sama(problem, name=name, alpha=0.25, displace=True)
     assert found.displacement is not None
     assert found.epsilon is not None
     of_base = problem.meta_gradient(problem.theta)
     generator = torch.Generator().manual_seed(11)
     weights = torch.cat([0.1 + torch.rand(p.shape, generator=generator, dtype=p.dtype) for p in problem.theta.values()])
-    v = weights * of_base
+    v = weights * of_base if name == "sama" else of_base
     torch.testing.assert_close(found.epsilon, 0.25 / v.norm())
     torch.testing.assert_close(torch.cat(list(found.displacement.values())), -0.25 * v / v.norm())
-    assert sama(problem, alpha=0.25)[0].displacement is None
+    assert sama(problem, name=name, alpha=0.25)[0].displacement is None

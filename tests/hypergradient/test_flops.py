@@ -3,17 +3,43 @@
 import pytest
 
 from benchmarks import flops
+from sama.config import validate
 from sama.hypergradient import METHODS
+from sama.stages import meta_train
 
 SLACK = 0.01  # the meta network's own operations
 
 
-def test_operations_in_forwards_of_the_base_batch():
-    found = flops.measure()
+@pytest.fixture(scope="module")
+def found():
+    return flops.measure()
+
+
+def test_operations_in_forwards_of_the_base_batch(found):
     assert found["plain step"] == pytest.approx(3.0, abs=SLACK)
     assert found["sama"] <= 8.0 + SLACK
     assert found["sama_na"] <= 8.0 + SLACK
     assert found["sama, one-sided"] <= 7.0 + SLACK
     assert found["sama, forward mode"] <= 9.0 + SLACK
+    assert found["sama, one-sided"] < found["sama"] < found["sama, forward mode"]
     assert all(value > 6.5 for label, value in found.items() if label != "plain step")  # nothing was left out
     assert {name for name, _ in flops.METHODS.values()} == set(METHODS) - {"exact"}  # a dense solve: not at this size
+
+
+@pytest.mark.parametrize("label", flops.METHODS)
+def test_meta_training_reports_what_was_counted(found, label):
+    method, options = flops.METHODS[label]
+    meta = validate(
+        {"meta": {"method": method, "options": options, "unroll_steps": 1, "batch_size": 7,
+                  "network": {"features": ["loss"]}, "training": {"steps": 3, "batch_size": 7}}}
+    ).meta  # fmt: skip
+    program = flops.make_loop("sama", {}, unroll_steps=1).program
+    assert meta_train._cost(meta, program).units / (3 * 7) == pytest.approx(found[label], abs=SLACK)
+
+
+def test_exact_costs_a_hessian_product_a_parameter():
+    of_exact, of_cg = (
+        validate({"meta": {"method": method, "options": options}}).meta
+        for method, options in [("exact", {}), ("cg", {"iterations": 12})]
+    )
+    assert meta_train._base_passes(of_exact, 12) == meta_train._base_passes(of_cg, 12) == (1, 38)

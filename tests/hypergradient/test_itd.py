@@ -110,6 +110,33 @@ def test_one_step_of_gradient_descent_is_darts():
     torch.testing.assert_close(unrolled, darts)
 
 
+def test_the_first_momentum_buffer_under_maximize():
+    problem = LinearModel("logistic", "decay", 3)
+    parameters = {n: p.clone().requires_grad_() for n, p in problem.theta.items()}
+    optimizer = torch.optim.SGD(
+        parameters.values(), lr=0.02, momentum=0.8, dampening=0.3, weight_decay=0.05, maximize=True
+    )
+    found = method("itd", inner_steps=2)(
+        problem,
+        parameters,
+        problem.lam,
+        problem.batch,
+        problem.meta_batch,
+        update=DifferentiableUpdate(optimizer, parameters),
+    )
+
+    def after(lam):
+        point, buffer = problem.theta, None
+        for _ in range(2):
+            g = torch.func.grad(problem.base_loss)(point, lam, problem.batch)
+            g = {n: 0.05 * point[n] - g[n] for n in g}
+            buffer = g if buffer is None else {n: 0.8 * buffer[n] + 0.7 * g[n] for n in g}
+            point = {n: point[n] - 0.02 * buffer[n] for n in g}
+        return problem.meta_loss(point, lam, problem.meta_batch)
+
+    torch.testing.assert_close(found.gradient, torch.func.grad(after)(problem.lam), rtol=1e-10, atol=0)
+
+
 def test_the_optimizer_and_its_parameters_stay_as_they_were():
     problem = LinearModel("squares", "weights", 0)
     parameters, optimizer = started(problem, OPTIMIZERS["adamw"])

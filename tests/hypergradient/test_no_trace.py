@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sama.adaptation import adapt
-from sama.hypergradient import METHODS, DifferentiableUpdate, method
+from sama.hypergradient import METHODS, DifferentiableUpdate, knobs_of, method
 from sama.hypergradient.evaluation import RandomState
 from sama.hypergradient.result import Evaluated
 from sama.programs.reweight import LabelledBatch, Reweight
@@ -73,7 +73,7 @@ class Scene:
     def call(self, case: str, meta_batch=None, **context):
         name, knobs = CASES[case]
         last = {n: p.grad for n, p in self.theta.items() if p.grad is not None}
-        return method(name, **{**knobs, **{k: context.pop(k) for k in ("alpha",) if k in context}})(
+        return method(name, **{**knobs, **{k: context.pop(k) for k in knobs_of(name) if k in context}})(
             self.program,
             self.theta,
             self.lam,
@@ -159,15 +159,29 @@ def test_the_base_loss_draws_the_first_random_numbers(case):
     assert any(torch.allclose(expected, found, atol=1e-6) for found in scene.model.outputs)
 
 
-def test_one_sided_draws_the_masks_of_the_base_step():
-    """However the random state has moved on since."""
+def test_darts_draws_the_same_masks_one_step_ahead():
     scene = Scene()
+    scene.call("darts", meta_batch=scene.batch, learning_rate=1e-4)
+    at_theta, ahead = scene.model.outputs[:2]
+    assert 0 < (ahead - at_theta).norm() < 1e-2 * at_theta.norm()
+
+
+@pytest.mark.parametrize("weighting", [True, False], ids=["weighting", "any"])
+def test_one_sided_draws_the_masks_of_the_base_step(weighting):
+    """However the random state has moved on since."""
+    scene = Scene(weighting=weighting)
     draws = RandomState()
-    with torch.no_grad():
-        losses, features = scene.reweight.example_losses(scene.theta, scene.batch)
+    if weighting:
+        with torch.no_grad():
+            losses, features = scene.reweight.example_losses(scene.theta, scene.batch)
+        evaluated = Evaluated(draws, losses=losses, features=features)
+    else:
+        loss = scene.program.base_loss(scene.theta, scene.lam, scene.batch)
+        of_meta = torch.autograd.grad(loss, list(scene.lam.values()))
+        evaluated = Evaluated(draws, of_meta=dict(zip(scene.lam, of_meta, strict=True)))
     at_theta = scene.model.outputs[-1]
     torch.rand(5)
-    scene.call("sama one-sided", alpha=1e-4, evaluated=Evaluated(draws, losses=losses, features=features))
+    scene.call("sama one-sided", alpha=1e-4, evaluated=evaluated)
     assert scene.model.calls == 3  # the base step's, the meta loss, one perturbed
     assert 0 < (scene.model.outputs[-1] - at_theta).norm() < 1e-2 * at_theta.norm()
 

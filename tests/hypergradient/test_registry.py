@@ -34,6 +34,7 @@ def test_an_unknown_method_is_named():
     ("name", "knobs", "message"),
     [
         ("sama", {"alpha": 0.0}, "expected alpha > 0, got 0"),
+        ("sama", {"alpha": -0.1}, r"expected alpha > 0, got -0\.1"),
         ("sama", {"alpha": float("nan")}, "expected alpha > 0, got nan"),
         (
             "sama",
@@ -58,6 +59,16 @@ def test_bad_knobs(name, knobs, message):
     context = {"adapt": lambda x: x, **{k: knobs.pop(k) for k in list(knobs) if k in CONTEXT}}
     with pytest.raises(ValueError, match=message):
         method(name, **knobs)(problem, problem.theta, problem.lam, problem.batch, problem.meta_batch, **context)
+
+
+def test_a_singular_hessian_asks_for_regularization():
+    """A parameter that the base loss does not know."""
+    problem = LinearModel("squares", "bias", 0)
+    base = {**problem.theta, "idle": torch.ones(2, dtype=torch.float64)}
+    arguments = (problem, base, problem.lam, problem.batch, problem.meta_batch)
+    with pytest.raises(ValueError, match=r"is singular .*: expected a larger regularization than 0\.0, for instance"):
+        method("exact")(*arguments)
+    assert flat(method("exact", regularization=0.1)(*arguments).gradient).isfinite().all()
 
 
 def test_conjugate_gradients_stop_where_there_is_no_curvature():

@@ -1,10 +1,10 @@
-"""SAMA against its own definition by autodiff where the features of the weights move with θ, in float64."""
+"""SAMA against its own definition by autodiff where the features of the weights move with θ, in float64; its steps."""
 
 import pytest
 import torch
 
 from tests.hypergradient.small_problems import PROBLEMS, diagonal_of, hypergradient
-from tests.oracles import relative_error, sama_by_autodiff
+from tests.oracles import flat, relative_error, sama_by_autodiff
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -24,3 +24,26 @@ def test_without_adaptation_ignores_the_optimizer():
     found = hypergradient("sama_na", problem, 1e-4, diagonal_of(problem, 4)).gradient
     assert relative_error(found, truth) <= 1e-7
     assert relative_error(hypergradient("sama", problem, 1e-4, diagonal_of(problem, 4)).gradient, truth) > 0.1
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_both_signs_lie_at_distance_alpha_from_theta(name):
+    problem = PROBLEMS[name](6)
+    diagonal = diagonal_of(problem, 6)
+    seen = []
+    evaluated = "example_losses" if name.startswith("weighted") else "base_loss"
+    evaluate = getattr(problem, evaluated)
+
+    def recorded(base, *arguments):
+        seen.append({key: value.detach().clone() for key, value in base.items()})
+        return evaluate(base, *arguments)
+
+    setattr(problem, evaluated, recorded)
+    found = hypergradient("sama", problem, 0.25, diagonal)
+    steps = [{key: base[key] - problem.theta[key] for key in base} for base in seen[-2:]]
+    of_base = torch.func.grad(problem.meta_loss)(problem.theta, problem.lam, problem.meta_batch)
+    v = flat({key: diagonal[key] * of_base[key] for key in of_base})
+    assert found.epsilon is not None
+    torch.testing.assert_close(found.epsilon, 0.25 / v.norm())
+    torch.testing.assert_close(flat(steps[0]), found.epsilon * v)
+    torch.testing.assert_close(flat(steps[1]), -found.epsilon * v)

@@ -112,7 +112,16 @@ CASES = {
     "sama one-sided": Case("sama", {"alpha": 1e-7, "difference": "one_sided"}, elsewhere, no_inverse),
     "sama forward-mode": Case("sama", {"alpha": 0.5, "difference": "exact"}, elsewhere, no_inverse, 1e-10),
     "sama_na": Case("sama_na", {"alpha": 3e-4}, elsewhere, no_inverse_no_adaptation),
+    "sama_na one-sided": Case(
+        "sama_na", {"alpha": 1e-7, "difference": "one_sided"}, elsewhere, no_inverse_no_adaptation
+    ),
+    "sama_na forward-mode": Case(
+        "sama_na", {"alpha": 0.5, "difference": "exact"}, elsewhere, no_inverse_no_adaptation, 1e-10
+    ),
     "darts": Case("darts", {"alpha": 3e-4, "learning_rate": RATE}, elsewhere, one_step_ahead),
+    "darts one-sided": Case(
+        "darts", {"alpha": 1e-7, "learning_rate": RATE, "difference": "one_sided"}, elsewhere, one_step_ahead
+    ),
     "darts forward-mode": Case(
         "darts", {"learning_rate": RATE, "difference": "exact"}, elsewhere, one_step_ahead, 1e-10
     ),

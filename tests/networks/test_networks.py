@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from sama.networks.classifiers import build_classifier
+from sama.networks.correction import CorrectAndWeight, CorrectionNetwork
 from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork, normalize_by_mean
+from sama.networks.two_heads import TwoHeads
 
 
 @pytest.mark.parametrize(
@@ -83,3 +85,40 @@ def test_the_teacher_predicts_in_eval_mode_from_the_start():
     student = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
     assert not any(module.training for module in EMATeacher(student, 0.5).model.modules())
     assert student.training
+
+
+def test_weights_of_scale_two_start_at_one():
+    network, half = MetaWeightNetwork(1, 8, scale=2.0), MetaWeightNetwork(1, 8)
+    assert torch.equal(network(torch.randn(5, 1)), torch.ones(5))
+    nn.init.normal_(network.output.weight)
+    half.load_state_dict(network.state_dict())
+    features = torch.randn(5, 1)
+    torch.testing.assert_close(network(features), 2 * half(features))
+
+
+def test_correction_starts_near_the_weak_label_and_gives_probabilities():
+    network, weak = CorrectionNetwork(4, 3, 8), torch.eye(3)
+    share = 1 / (1 + torch.tensor(2.0).exp())  # 0.12
+    torch.testing.assert_close(network(torch.randn(3, 4), weak), (1 - share) * weak + share / 3)
+    nn.init.normal_(network.output.weight, std=3)
+    labels = network(torch.randn(3, 4), weak)
+    torch.testing.assert_close(labels.sum(-1), torch.ones(3))
+    assert (labels > 0).all()
+    torch.autograd.grad(labels[0, 0], list(network.parameters()))  # every parameter takes part
+
+
+def test_the_weight_network_sees_the_corrected_loss_but_passes_no_gradient_through_it():
+    network = CorrectAndWeight(CorrectionNetwork(2, 3, 4), nn.Flatten(0))  # the weight is the loss
+    nn.init.normal_(network.correction.output.weight)  # type: ignore[union-attr]
+    logs, weak = torch.randn(5, 3).log_softmax(-1), torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])]
+    weights, labels = network(logs, torch.randn(5, 2), weak)
+    torch.testing.assert_close(weights, -(labels * logs).sum(-1))
+    assert labels.requires_grad
+    assert not weights.requires_grad
+
+
+def test_two_heads_share_an_encoder_and_answer_the_task_by_default():
+    model = TwoHeads(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(3, 5))
+    inputs = torch.randn(6, 2)
+    assert torch.equal(model(inputs), model.task(model.encoder(inputs)))
+    assert torch.equal(model(inputs, "auxiliary"), model.auxiliary(model.encoder(inputs)))

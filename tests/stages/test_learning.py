@@ -219,7 +219,8 @@ def test_no_learner_sees_a_clean_label_or_the_test_split(data, tmp_path, change)
         assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_the_cost_of_meta_training_is_what_went_through_the_model(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"difference": "one_sided"}], ids=["central", "one-sided"])
+def test_the_cost_of_meta_training_is_what_went_through_the_model(data, tmp_path, monkeypatch, options):
     seen = {"forward": 0, "backward": 0}
     build = meta_train.classifier
 
@@ -242,7 +243,7 @@ def test_the_cost_of_meta_training_is_what_went_through_the_model(data, tmp_path
         return network
 
     monkeypatch.setattr(meta_train, "classifier", counted)
-    meta_trained(data, tmp_path / "out")
+    meta_trained(data, tmp_path / "out", config(meta={**CONFIG["meta"], "options": options}))
     cost = read_json(tmp_path / "out" / "summary.json")["cost"]
     assert cost == {"forward_examples": seen["forward"], "backward_examples": seen["backward"]}
 
@@ -281,7 +282,7 @@ def test_watched_weights_by_hand():
         batch = LabelledBatch(torch.zeros(len(indices), 1), torch.zeros(len(indices)), indices)
         weights = program.weights(dict(network.named_parameters()), features)
         result = Weighting(weights, torch.zeros(len(indices)), features)
-        watched.watch(StepResult(number, batch, torch.zeros(()), None, result))
+        watched.watch(StepResult(number, (batch,), torch.zeros(()), None, (result,)))
         return network(features).tolist()
 
     step(1, [0, 1, 2], [[9.0, 9.0], [9.0, 9.0], [9.0, 9.0]])  # before the first step that counts
@@ -295,7 +296,8 @@ def test_watched_weights_by_hand():
 
 
 def test_meta_training_hands_its_settings_on(data, tmp_path, monkeypatch):
-    chosen = config(meta={**CONFIG["meta"], "ema_decay": 0.25, "score_from": 0.25, "alpha": 0.2, "method": "sama_na"})
+    changes = {"ema_decay": 0.25, "score_from": 0.25, "alpha": 0.2, "method": "sama_na", "options": {"displace": True}}
+    chosen = config(meta={**CONFIG["meta"], **changes})
     dataset = manifests.load(data / "images.npy", data / "seed0" / "manifest.parquet")
     training, meta_examples = _common.examples(dataset, "train"), _common.examples(dataset, "meta")
     device = torch.device("cpu")
@@ -303,6 +305,7 @@ def test_meta_training_hands_its_settings_on(data, tmp_path, monkeypatch):
     trainer = meta_train._assemble(model, training, meta_examples, chosen.meta, 0, device)
     assert trainer.teacher.decay == 0.25
     assert trainer.loop.alpha == 0.2
+    assert (trainer.loop.method.name, trainer.loop.method.knobs) == ("sama_na", {"displace": True})
     assert trainer.loop.unroll_steps == 3
     started = [parameter.clone() for parameter in trainer.teacher.model.parameters()]
     monkeypatch.setattr(meta_train.WatchedWeights, "__init__", lambda self, n, program, first: _stop(first))
@@ -330,6 +333,12 @@ def test_too_few_visits_are_refused(data, tmp_path):
     with pytest.raises(SamaError, match="visit 64 examples, expected at least twice the 80"):
         meta_trained(data, tmp_path / "out", few)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_does_not_suit_the_model_is_one_line(data, tmp_path):
+    chosen = config(meta={**CONFIG["meta"], "method": "exact", "options": {"limit": 50}})
+    with pytest.raises(SamaError, match=r"^meta.method exact: exact solves a dense system .* expected at most 50, got"):
+        meta_trained(data, tmp_path / "out", chosen)
 
 
 def test_scores_count_what_they_train(data, tmp_path, monkeypatch):

@@ -1,0 +1,98 @@
+"""Several processes: means over them, one reduction a bucket, while the backward pass that fills them still runs."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+BUCKET_BYTES = 25 * 2**20
+
+
+class Mean:
+    """Means over the processes of named tensors that arrive one by one.
+
+    The tensors are packed into buckets in reverse order of their names' (a backward pass ends with the first layer).
+    A full bucket is reduced at once and without waiting, in the same order in every process; a name that never arrives
+    counts as 0. Serves one reduction after another: `put` each name, then `take` them all.
+
+    Args:
+        like: name -> tensor of the shape, dtype and device to come; the same in every process.
+        group: the processes. bucket_bytes: size of a bucket, at least one tensor.
+    """
+
+    def __init__(self, like: Mapping[str, Tensor], group: dist.ProcessGroup, bucket_bytes: int = BUCKET_BYTES) -> None:
+        self.group, self._like = group, dict(like)
+        self._buckets: list[list[str]] = []
+        last: tuple[torch.dtype, torch.device] | None = None
+        room = 0
+        for name in reversed(self._like):
+            tensor = self._like[name]
+            kind, size = (tensor.dtype, tensor.device), tensor.numel() * tensor.element_size()
+            if kind != last or size > room:
+                self._buckets.append([])
+                last, room = kind, bucket_bytes
+            self._buckets[-1].append(name)
+            room -= size
+        self._begin()
+
+    def _begin(self) -> None:
+        self._arrived: dict[str, Tensor] = {}
+        self._in_flight: list[tuple[Tensor, Any]] = []
+
+    def put(self, name: str, tensor: Tensor) -> None:
+        """Add a tensor; starts the reduction of every bucket that is next and full."""
+        self._arrived[name] = tensor.detach()
+        while self._next_is_full():
+            self._reduce()
+
+    def _next_is_full(self) -> bool:
+        k = len(self._in_flight)
+        return k < len(self._buckets) and all(name in self._arrived for name in self._buckets[k])
+
+    def _reduce(self) -> None:
+        names = self._buckets[len(self._in_flight)]
+        values = [self._arrived.pop(name, None) for name in names]
+        flat = torch.cat(
+            [
+                torch.zeros_like(self._like[name]).reshape(-1) if value is None else value.reshape(-1)
+                for name, value in zip(names, values, strict=True)
+            ]
+        )
+        flat.div_(self.group.size())  # before the sum, which half precision would overflow
+        self._in_flight.append((flat, dist.all_reduce(flat, group=self.group, async_op=True)))
+
+    def take(self) -> dict[str, Tensor]:
+        """The means, name by name; waits for them."""
+        while len(self._in_flight) < len(self._buckets):
+            self._reduce()
+        means: dict[str, Tensor] = {}
+        for names, (flat, work) in zip(self._buckets, self._in_flight, strict=True):
+            work.wait()
+            pieces = flat.split([self._like[name].numel() for name in names])
+            means |= {name: piece.view_as(self._like[name]) for name, piece in zip(names, pieces, strict=True)}
+        self._begin()
+        return {name: means[name] for name in self._like}
+
+
+@torch.no_grad()
+def copy_from_first(tensors: Iterable[Tensor], group: dist.ProcessGroup) -> None:
+    """Overwrite the tensors with those of the group's first process; one broadcast a dtype."""
+    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for alike in kinds.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in alike])
+        dist.broadcast(flat, group_src=0, group=group)
+        for tensor, piece in zip(alike, flat.split([tensor.numel() for tensor in alike]), strict=True):
+            tensor.copy_(piece.view_as(tensor))
+
+
+def gathered(value: Any, group: dist.ProcessGroup | None) -> list[Any]:
+    """What each process gives, in the order of their ranks; small things only."""
+    if group is None:
+        return [value]
+    values: list[Any] = [None] * group.size()
+    dist.all_gather_object(values, value, group=group)
+    return values

@@ -1,0 +1,323 @@
+"""Several gloo processes against one process that is handed the same shards."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sama.adaptation import adapt
+from sama.bilevel import checkpoint
+from sama.bilevel.batches import ShuffledBatches
+from sama.bilevel.distributed import Mean
+from sama.bilevel.loop import BilevelLoop
+from sama.hypergradient import MicroBatches, method
+from sama.hypergradient.evaluation import gradients
+from sama.networks.ema import EMATeacher
+from sama.networks.meta_weight import MetaWeightNetwork
+from sama.programs.reweight import LabelledBatch, Reweight
+from tests.bilevel.processes import run
+
+ALPHA = 0.01
+
+
+class Decay:
+    """A general program: per-parameter weight decay, |λ| = |θ|."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def buffers(self):
+        return []
+
+    def meta_loss(self, base, meta, batch):
+        return nn.functional.cross_entropy(torch.func.functional_call(self.model, base, (batch.inputs,)), batch.labels)
+
+    def base_loss(self, base, meta, batch):
+        decay = sum((meta[name.replace(".", "/")].exp() * p.square()).sum() for name, p in base.items())
+        return self.meta_loss(base, meta, batch) + decay
+
+
+def make_loop(
+    kind="weights", name="sama", *, world_size=1, rank=0, parts=1, group=None, unroll_steps=1, dropout=0.0, **knobs
+) -> BilevelLoop:
+    """A loop on 32 examples, 4 a micro-batch; the data and the start are the same everywhere."""
+    torch.manual_seed(0)
+    inputs, labels = torch.randn(32, 5, dtype=torch.float64), torch.randint(0, 3, (32,))
+    model = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 3)).double()
+    if kind == "batch norm":
+        model.insert(1, nn.BatchNorm1d(16).double())
+    teacher = EMATeacher(model, 0.5)
+    if kind == "decay":
+        meta: nn.Module = nn.ParameterDict(
+            {n.replace(".", "/"): torch.full_like(p, -4.0) for n, p in model.named_parameters()}
+        )
+        program: object = Decay(model)
+    else:
+        meta = MetaWeightNetwork(2, 6).double()
+        nn.init.normal_(meta.output.weight)
+        program = Reweight(model, meta, features=("loss", "uncertainty"), teacher=teacher, normalize=True)
+
+    def batch(indices, generator):
+        noise = 0.1 * torch.randn(len(indices), 5, generator=generator, dtype=torch.float64)
+        return LabelledBatch(inputs[indices] + noise, labels[indices], indices)
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, eps=1e-3)
+    share = {"rank": rank, "world_size": world_size}
+    return BilevelLoop(
+        program,
+        model,
+        meta,
+        optimizer,
+        torch.optim.SGD(meta.parameters(), lr=1.0, momentum=0.5),
+        ShuffledBatches(32, 4, 1, batch, **share),
+        ShuffledBatches(32, 4, 2, batch, **share),
+        method=name,
+        alpha=ALPHA,
+        unroll_steps=unroll_steps,
+        accumulate=parts,
+        meta_accumulate=parts,
+        schedulers=[torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)],
+        after_base_step=lambda: teacher.update(model),
+        extra_state={"teacher": teacher},
+        group=group,
+        **knobs,
+    )
+
+
+def values(loop: BilevelLoop) -> torch.Tensor:
+    tensors = [*loop.base.parameters(), *loop.base.buffers(), *loop.meta.parameters()]
+    return torch.cat([t.detach().double().flatten() for t in tensors])
+
+
+class Traffic(TorchDispatchMode):
+    """How many values each collective moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, int]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "c10d":
+            self.calls.append((function._opname, sum(t.numel() for t in args[0])))
+        return function(*args, **(kwargs or {}))
+
+
+def train(kinds, steps: int, unroll_steps: int) -> dict[str, torch.Tensor]:
+    """In each process: a few steps of every kind."""
+    world = {"world_size": dist.get_world_size(), "rank": dist.get_rank(), "group": dist.group.WORLD}
+    found = {}
+    for kind, name, options, parts in kinds:
+        loop = make_loop(kind, name, options=options, parts=parts, unroll_steps=unroll_steps, **world)
+        for _ in range(steps):
+            loop.step()
+        found[f"{kind}, {name}, {options}, {parts}"] = values(loop)
+    return found
+
+
+KINDS: list[tuple[str, str, dict, int]] = [  # program, method, options, micro-batches a process
+    ("weights", "sama", {}, 1),
+    ("weights", "sama", {}, 3),
+    ("weights", "sama", {"difference": "one_sided"}, 2),
+    ("weights", "neumann", {"iterations": 2}, 1),
+    ("decay", "sama", {}, 2),
+    ("decay", "darts", {}, 1),
+    ("batch norm", "sama_na", {}, 1),
+]
+
+
+def average_by_hand(
+    kind: str, name: str, options: dict, parts: int, world_size: int, steps: int, unroll_steps: int
+) -> BilevelLoop:
+    """One process: per shard a gradient and a hypergradient, then their plain averages."""
+    shards = [make_loop(kind, name, options=options, world_size=world_size, rank=r) for r in range(world_size)]
+    loop = shards[0]
+    theta, lam = dict(loop.base.named_parameters()), dict(loop.meta.named_parameters())
+    teacher, optimizer = loop.extra_state["teacher"], loop.base_optimizer
+    assert isinstance(teacher, EMATeacher)
+    early = options.get("difference") == "one_sided"
+    for step in range(1, steps + 1):
+        prepare = getattr(loop.program, "prepare", lambda batch: batch)
+        batches = [MicroBatches(prepare(next(shard.batches)) for _ in range(parts)) for shard in shards]
+        point = {n: p.detach().clone() for n, p in theta.items()} if early else theta
+        buffers = [b.clone() for b in loop.base.buffers()]
+        every = []
+        for rank, batch in enumerate(batches):
+            loss = torch.stack([loop.program.base_loss(theta, lam, part) for part in batch]).mean()
+            every.append(torch.autograd.grad(loss, list(theta.values())))
+            if rank == 0:
+                kept = [b.clone() for b in loop.base.buffers()]
+            for b, value in zip(loop.base.buffers(), buffers, strict=True):
+                b.copy_(value)
+        for b, value in zip(loop.base.buffers(), kept, strict=True):
+            b.copy_(value)
+        mean = {n: torch.stack(g).mean(0) for n, g in zip(theta, zip(*every, strict=True), strict=True)}
+        for n, p in theta.items():
+            p.grad = mean[n]
+        optimizer.step()
+        if step % unroll_steps == 0:
+            found = [
+                method(name, **options)(
+                    loop.program,
+                    point,
+                    lam,
+                    batch,
+                    MicroBatches(next(shard.meta_batches) for _ in range(parts)),
+                    adapt=lambda x, mean=mean: adapt(optimizer, theta, mean, x),
+                    alpha=ALPHA,
+                ).gradient
+                for shard, batch in zip(shards, batches, strict=True)
+            ]
+            for n, p in lam.items():
+                p.grad = torch.stack([h[n] for h in found]).mean(0)
+            loop.meta_optimizer.step()
+        for scheduler in loop.schedulers:
+            scheduler.step()
+        teacher.update(loop.base)
+    return loop
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_the_mean_over_processes_is_that_over_shards(world_size, tmp_path):
+    found = run(world_size, train, tmp_path, KINDS, 4, 2)
+    for kind, name, options, parts in KINDS:
+        key = f"{kind}, {name}, {options}, {parts}"
+        by_hand = values(average_by_hand(kind, name, options, parts, world_size, 4, 2))
+        start = values(make_loop(kind, name, options=options))
+        for rank in range(world_size):
+            assert torch.equal(found[rank][key], found[0][key]), key
+        torch.testing.assert_close(found[0][key] - start, by_hand - start, rtol=1e-7, atol=1e-10, msg=key)
+        assert (by_hand - start).abs().max() > 1e-3, key
+
+
+def count() -> dict[str, list[tuple[str, int]]]:
+    world = {"world_size": dist.get_world_size(), "rank": dist.get_rank(), "group": dist.group.WORLD}
+    found = {}
+    for kind in ("weights", "decay", "batch norm"):
+        for accumulate in (1, 3):
+            loop = make_loop(kind, parts=accumulate, unroll_steps=2, **world)
+            for step in ("base", "base and meta"):
+                with Traffic() as traffic:
+                    loop.step()
+                found[f"{kind}, {step}, {accumulate}"] = traffic.calls
+    return found
+
+
+def test_a_meta_step_moves_the_meta_gradient_and_nothing_else(tmp_path):
+    found = run(2, count, tmp_path)[0]
+    for kind in ("weights", "decay", "batch norm"):
+        loop = make_loop(kind)
+        theta, lam = (sum(p.numel() for p in m.parameters()) for m in (loop.base, loop.meta))
+        for accumulate in (1, 3):
+            base = found[f"{kind}, base, {accumulate}"]
+            both = found[f"{kind}, base and meta, {accumulate}"]
+            buffers = [call for call in base if call[0] == "broadcast_"]
+            assert sum(n for _, n in buffers) == sum(b.numel() for b in loop.base.buffers())
+            assert [call for call in base if call not in buffers] == [("allreduce_", theta)]
+            assert [call for call in both if call not in buffers] == [("allreduce_", theta), ("allreduce_", lam)]
+
+
+class Watch(torch.autograd.Function):
+    """The identity; its backward notes how many reductions have begun."""
+
+    @staticmethod
+    def forward(ctx, x, log, mean):
+        ctx.log, ctx.mean = log, mean
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        ctx.log.append(len(ctx.mean._in_flight))
+        return gradient, None, None
+
+
+def overlap() -> tuple[list[int], list[tuple[str, int]], bool]:
+    """Three layers, a bucket each: what has been sent when the backward of each layer begins."""
+    rank = dist.get_rank()
+    torch.manual_seed(rank)
+    leaves = {f"layer {k}": torch.randn(8, 8, requires_grad=True) for k in range(3)}
+    mean = Mean(leaves, dist.group.WORLD, bucket_bytes=8 * 8 * 4)
+    log: list[int] = []
+    x = torch.randn(4, 8)
+    for weight in leaves.values():
+        x = Watch.apply(x @ weight, log, mean)
+    with Traffic() as traffic:
+        own = gradients(x.square().sum(), leaves, arrived=mean.put)
+        averaged = mean.take()
+    everyone: list = [None, None]
+    dist.all_gather_object(everyone, own)
+    same = all(torch.allclose(averaged[n], (everyone[0][n] + everyone[1][n]) / 2) for n in leaves)
+    return log, traffic.calls, same
+
+
+def test_reductions_run_while_the_backward_pass_goes_on(tmp_path):
+    for log, calls, same in run(2, overlap, tmp_path):
+        assert log == [0, 1, 2], "each layer's reduction begins before the next layer's backward"
+        assert calls == [("allreduce_", 64)] * 3
+        assert same
+
+
+def resume(folder: Path, steps: int, stop: int | None) -> torch.Tensor:
+    """Train `steps` steps; write a checkpoint after `stop` of them and go on from it in a new loop."""
+    rank, group = dist.get_rank(), dist.group.WORLD
+    world = {"world_size": dist.get_world_size(), "rank": rank, "group": group, "dropout": 0.3, "unroll_steps": 2}
+    loop = make_loop("batch norm", **world)
+    torch.manual_seed(100 + rank)
+    for _ in range(stop or steps):
+        loop.step()
+    if stop is None:
+        return values(loop)
+    state = loop.state_dict()
+    if rank == 0:
+        checkpoint.save(folder / f"state{stop}.pt", state, "key")
+    dist.barrier()
+    again = make_loop("batch norm", **world)
+    torch.manual_seed(999)
+    state = checkpoint.load(folder / f"state{stop}.pt", "key")
+    assert state is not None
+    again.load_state_dict(state)
+    for _ in range(steps - stop):
+        again.step()
+    return values(again)
+
+
+def every_resume(folder: Path) -> list[torch.Tensor]:
+    return [resume(folder, 4, stop) for stop in (None, 1, 2, 3)]
+
+
+def test_resumed_equals_uninterrupted_in_each_process(tmp_path):
+    store, folder = tmp_path / "store", tmp_path / "checkpoints"
+    store.mkdir(), folder.mkdir()
+    for whole, *resumed in run(2, every_resume, store, folder):
+        assert all(torch.equal(whole, other) for other in resumed)
+
+
+def continue_with(folder: Path) -> tuple[torch.Tensor, list[int]]:
+    world = {"world_size": dist.get_world_size(), "rank": dist.get_rank(), "group": dist.group.WORLD}
+    loop = make_loop(**world)
+    state = checkpoint.load(folder / "state.pt", "key")
+    assert state is not None
+    loop.load_state_dict(state)
+    seen = loop.step().batches[0].indices.tolist()
+    return values(loop), seen
+
+
+def test_another_number_of_processes_goes_on_with_the_same_micro_batches(tmp_path):
+    """2 micro-batches in one process, then in two: nothing random, and the base step is the same."""
+    alone = make_loop(parts=2, unroll_steps=5)
+    for _ in range(2):
+        alone.step()
+    checkpoint.save(tmp_path / "state.pt", alone.state_dict(), "key")
+    store = tmp_path / "store"
+    store.mkdir()
+    found = run(2, continue_with, store, tmp_path)
+    expected = alone.step()
+    assert [f[1] for f in found] == [b.indices.tolist() for b in expected.batches]
+    size = sum(p.numel() for p in alone.base.parameters())
+    torch.testing.assert_close(found[0][0][:size], values(alone)[:size], rtol=1e-10, atol=1e-12)
+    one = make_loop(parts=1)
+    with pytest.raises(ValueError, match="has 2 micro-batches a step, this run has 1 processes"):
+        one.load_state_dict(copy.deepcopy(alone.state_dict()))
