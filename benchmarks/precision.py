@@ -1,9 +1,9 @@
 """How well a hypergradient survives bf16 and fp16: cosine and norm ratio to the float32 one, on trained weights.
 
 Text: a BERT of 4 layers, 128 wide, AdamW, on documents of words from four topics with weak labels (the vote of five
-noisy keyword rules, 22-32 % wrong) and 64 clean meta documents. Images: timm's test_resnet (BatchNorm) on digits with
-30 % wrong labels, the recipe of config/config.yaml. Both are trained for 200 steps by the bilevel loop in
-float32; then one base step, and the hypergradients after it in each way, for two pairs of batches.
+noisy keyword rules, 22-32 % wrong) and 64 clean meta documents. Images: timm's test_resnet (BatchNorm) on the digits of
+scikit-learn with 30 % wrong labels, the recipe of config/config.yaml. Both are trained for 200 steps by the bilevel
+loop in float32; then one base step, and the hypergradients after it in each way, for two pairs of batches.
 
 Two kinds of λ: the meta network of the training, whose gradients over a batch point in few directions, so that their
 cosine is near 1 or -1 whatever the noise; and one free weight an example, which shows every example's error.
