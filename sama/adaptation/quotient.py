@@ -30,10 +30,9 @@ def quotient(
     seen = evidence > 0
     root = second.sqrt()
     denominator = root + eps
-    # where S = 0 the second term is 0·∞: the root is replaced there and the term dropped
-    safe = torch.where(seen, root, torch.ones_like(root))
+    # where S = 0 the second term is 0·∞: dropped
     through_root = torch.where(
-        seen, numerator * second_slope / (2 * safe * denominator.square()), torch.zeros_like(root)
+        seen, numerator * second_slope / (2 * root * denominator.square()), torch.zeros_like(root)
     )
     diagonal = numerator_slope / denominator - through_root
     return diagonal if exact else torch.where(seen, diagonal, torch.zeros_like(diagonal))

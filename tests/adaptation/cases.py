@@ -109,7 +109,10 @@ TABLE: dict[str, list[Entry]] = {
         ),
         Entry(
             timm.optim.Lars,
-            [{"always_adapt": True, "trust_clip": True, "trust_coeff": 0.02}, {"trust_coeff": 90.0, "momentum": 0.5}],
+            [
+                {"always_adapt": True, "trust_clip": True, "trust_coeff": 0.02},
+                {"trust_coeff": 90.0, "momentum": 0.5, "always_adapt": True, "trust_clip": True},
+            ],
         ),
         Entry(timm.optim.Lars, [{"momentum": 0.7, "nesterov": True}, {"weight_decay": 0.2}]),
     ],

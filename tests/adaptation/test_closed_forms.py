@@ -131,6 +131,14 @@ def test_a_gradient_that_vanishes_now_but_was_seen_keeps_its_derivative():
     assert found[0].view(-1)[0] != 0
 
 
+@pytest.mark.parametrize("steps", [5, 6])
+def test_radam_on_both_sides_of_its_threshold(steps):
+    """With torch's betas ρ is 4.996 after 5 steps and 5.994 after 6: the second moment is trusted above 5."""
+    last = Last(torch.optim.RAdam, [{}, {}], steps)
+    truth = last.by_autodiff()
+    assert_near(last.adapted(last.take()), truth, rtol=1e-10, atol=1e-14)
+
+
 def test_a_centered_second_moment_without_spread_gives_zero():
     """The mean square equals the square of the mean: there is nothing to divide by."""
     last = Last(torch.optim.RMSprop, [{"centered": True}, {"centered": True}], 3)

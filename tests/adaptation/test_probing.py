@@ -128,6 +128,8 @@ def test_a_scheduler_on_the_optimizer_does_not_step_the_real_one():
     found = adapt(optimizer, {"p": parameter}, {"p": parameter.grad}, {"p": torch.ones(3)}, before=before)
     assert torch.equal(parameter, value)
     assert hooked == [1]
+    assert "step" in vars(optimizer)
+    assert "step" not in vars(replicate(optimizer))
     torch.testing.assert_close(found["p"], torch.full((3,), 0.1))
     scheduler.step()
 
