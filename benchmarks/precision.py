@@ -21,6 +21,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from sama.adaptation import adapt, remember
 from sama.bilevel.batches import ShuffledBatches
 from sama.bilevel.loop import BilevelLoop
+from sama.bilevel.mixed import mixed
 from sama.bilevel.precision import Precision
 from sama.hypergradient import method
 from sama.networks.classifiers import build_classifier
@@ -234,7 +235,7 @@ class Free:
 def ways(program: Reweight) -> dict[str, tuple[Any, Any, dict[str, Any]]]:
     """Label -> program in low precision, the one in float32 to compare it with, knobs of the method."""
     full, bf16, fp16 = (Precision(name, "cpu") for name in ("float32", "bf16", "fp16"))
-    everything, chosen = Everything(program, bf16), bf16.program(program)
+    everything, chosen = Everything(program, bf16), mixed(program, bf16)
     found = {
         "everything bf16": (everything, program, {}),
         "everything bf16, forward mode": (everything, program, {"difference": "exact"}),
@@ -243,7 +244,7 @@ def ways(program: Reweight) -> dict[str, tuple[Any, Any, dict[str, Any]]]:
         "differences float32, meta loss bf16": (chosen, program, {}),
         "the same, one-sided": (chosen, program, {"difference": "one_sided"}),
         "the same, general program": (General(chosen), General(program), {}),
-        "differences float32, meta loss fp16": (fp16.program(program), program, {}),
+        "differences float32, meta loss fp16": (mixed(program, fp16), program, {}),
     }
     if any(isinstance(module, nn.BatchNorm2d) for module in program.model.modules()):
         found |= {

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, pad
 from sama.bilevel.batches import ShuffledBatches
 from sama.bilevel.checkpoint import random_state, set_random_state
 from sama.bilevel.finite import require_finite
+from sama.bilevel.precision import Precision
 
 
 class Augmentation(Protocol):
@@ -52,6 +53,10 @@ class Recipe(Protocol):
     def accumulate(self) -> int: ...  # noqa: D102
     @property
     def clip_norm(self) -> float | None: ...  # noqa: D102
+    @property
+    def precision(self) -> Literal["float32", "bf16", "fp16"]: ...  # noqa: D102
+    @property
+    def compile(self) -> bool: ...  # noqa: D102
     @property
     def optimizer(self) -> OptimizerRecipe: ...  # noqa: D102
     @property
@@ -232,6 +237,8 @@ def train(
         return inputs, examples.labels[indices].to(device)
 
     batches = ShuffledBatches(len(examples), recipe.batch_size // recipe.accumulate, seed, make)
+    precision = Precision(recipe.precision, device.type)
+    forward = torch.compile(model) if recipe.compile else model
     torch.manual_seed(seed)
     step = 0
     if resume is not None:
@@ -240,6 +247,7 @@ def train(
         optimizer.load_state_dict(resume["optimizer"])
         scheduler.load_state_dict(resume["scheduler"])
         batches.load_state_dict(resume["batches"])
+        precision.load_state_dict(resume["precision"])
         set_random_state(resume["random"])
     model.train()
     while step < last_step:
@@ -247,13 +255,15 @@ def train(
         total = torch.zeros((), device=device)
         for _ in range(recipe.accumulate):
             inputs, labels = next(batches)
-            loss = cross_entropy(model(inputs), labels)
+            with precision.autocast():
+                loss = cross_entropy(forward(inputs), labels)
             require_finite(loss, "training loss", step + 1, {"inputs": inputs, **dict(model.named_parameters())})
-            (loss / recipe.accumulate).backward()
+            precision.base_scaler.scale(loss / recipe.accumulate).backward()
             total += loss.detach() / recipe.accumulate
+        precision.base_scaler.unscale_(optimizer)
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        optimizer.step()
+        precision.apply(precision.base_scaler, optimizer)
         scheduler.step()
         step += 1
         if progress:
@@ -264,17 +274,20 @@ def train(
                 numbers["validation/accuracy"] = accuracy(predict(model, validation, device), validation.labels)
             log(step, numbers)
         if save and step % recipe.checkpoint_every == 0 and step < last_step:
-            save(step, _state(step, model, optimizer, scheduler, batches))
+            save(step, _state(step, model, optimizer, scheduler, batches, precision))
     examples_seen = last_step * recipe.batch_size
     return Cost(forward_examples=examples_seen, backward_examples=examples_seen)
 
 
-def _state(step: int, model: nn.Module, optimizer: Any, scheduler: Any, batches: ShuffledBatches) -> dict[str, Any]:
+def _state(
+    step: int, model: nn.Module, optimizer: Any, scheduler: Any, batches: ShuffledBatches, precision: Precision
+) -> dict[str, Any]:
     return {
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
         "batches": batches.state_dict(),
+        "precision": precision.state_dict(),
         "random": random_state(),
     }

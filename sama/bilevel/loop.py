@@ -14,6 +14,7 @@ from sama.bilevel.checkpoint import random_state, set_random_state
 from sama.bilevel.distributed import Mean, copy_from_first, gathered
 from sama.bilevel.finite import require_finite
 from sama.bilevel.full_state import full_state, load_full_state
+from sama.bilevel.mixed import mixed, unscaled_meta_loss
 from sama.bilevel.precision import Name, Precision
 from sama.bilevel.sharded import ShardedProgram, is_sharded, sharded
 from sama.hypergradient import DifferentiableUpdate, Evaluated, MicroBatches
@@ -102,7 +103,7 @@ class BilevelLoop:
     A base module that `torch.distributed.fsdp.fully_shard` was called on: gradients by θ arrive reduced, so `v` is that
     of all processes' examples; |θ| values are reduced for the meta loss as well (`sama.bilevel.sharded`).
 
-    Below float32, forwards run in bf16 or fp16 but those that a difference is taken of (`sama.bilevel.precision`). An
+    Below float32, forwards run in bf16 or fp16 but those that a difference is taken of (`sama.bilevel.mixed`). An
     fp16 step whose gradients overflow is skipped, a base step together with the meta step that would follow it.
 
     Args:
@@ -294,7 +295,7 @@ class BilevelLoop:
         if not self._adapts:
             done.gradients.clear()
         result = self.method(
-            self.precision.program(self.program),
+            mixed(self.program, self.precision),
             point,
             self._lambda,
             done.batch,
@@ -305,7 +306,7 @@ class BilevelLoop:
             arrived=None if self._meta_mean is None else self._meta_mean.put,
             alpha=self.alpha,
         )
-        meta_loss = self.precision.meta_loss(result)
+        meta_loss = unscaled_meta_loss(result, self.precision)
         require_finite(meta_loss, "meta loss", self.step_count + 1, {**self._theta, **self._lambda})
         gradient = result.gradient
         if self._meta_mean is not None:

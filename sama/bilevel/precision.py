@@ -1,14 +1,10 @@
-"""Mixed precision: which forwards of a bilevel program may run in bf16 or fp16, and the loss scales of fp16."""
+"""Mixed precision: where forwards run in bf16 or fp16, and the loss scales of fp16."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
-
-from sama.hypergradient.program import Batch, Params, Program, WeightingProgram
-from sama.hypergradient.result import Hypergradient
 
 Name = Literal["float32", "bf16", "fp16"]
 
@@ -16,18 +12,11 @@ Name = Literal["float32", "bf16", "fp16"]
 class Precision:
     """The precision of the forwards. Parameters, optimizer states and the arithmetic of hypergradients stay float32.
 
-    The base step's forward and the meta loss run under `torch.autocast`. A loss that a difference is taken of does
-    not: θ ± εv differ by less than what bf16 keeps of θ, and what is left of the difference is rounding
-    (`docs/log.md`). Nor does the meta network.
+    fp16 needs loss scaling, with one `torch.amp.GradScaler` a level; otherwise both are switched off and do nothing:
 
-    fp16 needs loss scaling, with one `torch.amp.GradScaler` a level; otherwise both are switched off and do nothing.
-    Every method is linear in `L_meta`, so that the hypergradient of a meta loss times s is s times the hypergradient:
+        gradients of `scaler.scale(loss)` -> `.grad`;  `scaler.unscale_(optimizer)`;  clip;  `apply(scaler, optimizer)`
 
-        gradients of `base_scaler.scale(loss)` -> `.grad`;  `base_scaler.unscale_(optimizer)`;  clip;  `apply(…)`
-        result = method(precision.program(program), …);  result.gradient -> λ's `.grad`;
-        loss = precision.meta_loss(result);  `meta_scaler.unscale_(optimizer)`;  clip;  `apply(…)`
-
-    A base step that `apply` skipped has no adaptation: its meta step is to be skipped too.
+    What a hypergradient method sees of it: `sama.bilevel.mixed`.
 
     Args:
         name: float32, bf16 or fp16. device_type: of the modules, "cpu" or "cuda".
@@ -58,17 +47,6 @@ class Precision:
         """Whether the base step's losses may stand in a difference: only then is a method told of `evaluated`."""
         return self.name == "float32"
 
-    def program(self, program: Program) -> Program:
-        """What a hypergradient method is to see: the meta loss under autocast and scaled, everything else in float32.
-
-        A weighting program stays one. `prepare` and whatever else the program has beyond the protocol is not there.
-        """
-        return _MixedWeighting(program, self) if isinstance(program, WeightingProgram) else _Mixed(program, self)
-
-    def meta_loss(self, result: Hypergradient) -> Tensor:
-        """The meta loss without the scale; to be read before the scale is updated."""
-        return result.meta_loss / self.meta_scaler.get_scale()
-
     @staticmethod
     def apply(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> bool:
         """Step along the unscaled gradients and update the scale. False: they were not finite, no step was taken."""
@@ -91,36 +69,3 @@ class Precision:
             raise ValueError(f"expected a state of precision {self.name}, got one of {state['name']}")
         self.base_scaler.load_state_dict(state["base"])
         self.meta_scaler.load_state_dict(state["meta"])
-
-
-class _Mixed:
-    """A program seen through a precision."""
-
-    def __init__(self, program: Any, precision: Precision) -> None:
-        self.inner, self.precision = program, precision
-        if hasattr(program, "norm"):  # of shards
-            self.norm = program.norm
-
-    def base_loss(self, base: Params, meta: Params, batch: Batch) -> Tensor:
-        with self.precision.full():
-            return self.inner.base_loss(base, meta, batch)
-
-    def meta_loss(self, base: Params, meta: Params, batch: Batch) -> Tensor:
-        with self.precision.autocast():
-            loss = self.inner.meta_loss(base, meta, batch)
-        return self.precision.meta_scaler.scale(loss)
-
-    def buffers(self) -> Iterable[Tensor]:
-        return self.inner.buffers()
-
-
-class _MixedWeighting(_Mixed):
-    """A weighting program seen through a precision."""
-
-    def example_losses(self, base: Params, batch: Batch) -> tuple[Tensor, Tensor]:
-        with self.precision.full():
-            return self.inner.example_losses(base, batch)
-
-    def weights(self, meta: Params, features: Tensor) -> Tensor:
-        with self.precision.full():
-            return self.inner.weights(meta, features)

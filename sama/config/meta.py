@@ -101,8 +101,14 @@ class MetaConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _micro_batches(self) -> Self:
+    def _fits(self) -> Self:
         require_micro_batches(self.batch_size, self.accumulate)
+        second_order = self.method in ("neumann", "cg", "itd", "exact") or self.options.difference == "exact"
+        if self.training.compile and second_order:
+            what = self.method if self.options.difference != "exact" else "difference: exact"
+            raise ValueError(
+                f"training.compile: {what} needs derivatives that a compiled forward has not; set it to false"
+            )
         return self
 
     @field_validator("options")

@@ -41,6 +41,10 @@ class TrainingConfig(Section):
         default=None, gt=0.0, description="gradients of a larger 2-norm are scaled down to it; null: never"
     )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="the optimizer")
+    precision: Literal["float32", "bf16", "fp16"] = Field(
+        default="float32", description="of the forwards; parameters and optimizer states stay float32"
+    )
+    compile: bool = Field(default=False, strict=True, description="compile the forward of the model (torch.compile)")
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="learning rate over the steps")
     warmup_steps: int = Field(default=0, ge=0, description="linear warm-up of the learning rate")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of a batch")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
@@ -60,7 +61,17 @@ class Weighted(ABC):
 
     def outputs(self, base: Params, inputs: Inputs, *which: str) -> Tensor:
         """The model's outputs at θ; `which` goes to the model after the inputs."""
-        return functional_call(self.model, dict(base), (inputs, *which))
+        return self._forward(dict(base), (inputs, *which))
+
+    def _forward(self, base: dict[str, Tensor], arguments: tuple[Any, ...]) -> Tensor:
+        return functional_call(self.model, base, arguments)
+
+    def compile(self, **options: Any) -> None:
+        """Compile the forward of the base model with `torch.compile` and its options.
+
+        First-order methods alone can be used then: what is compiled has neither second nor forward-mode derivatives.
+        """
+        self._forward = torch.compile(self._forward, **options)
 
     def normalized(self, weights: Tensor) -> Tensor:
         """Weights [batch] divided by their mean if `normalize`, else as they are."""

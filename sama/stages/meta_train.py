@@ -143,6 +143,9 @@ def _assemble(
         normalize=meta.network.normalize == "micro_batch",
     )
 
+    if meta.training.compile:
+        program.compile()
+
     def training_batch(indices: Tensor, generator: torch.Generator) -> LabelledBatch:
         inputs = augment(training.inputs(indices, device), meta.training.augment, generator)
         return LabelledBatch(inputs, training.labels[indices].to(device), indices)
@@ -169,6 +172,7 @@ def _assemble(
         meta_accumulate=meta.accumulate,
         clip_norm=recipe.clip_norm,
         meta_clip_norm=meta.clip_norm,
+        precision=recipe.precision,
         schedulers=[make_scheduler(recipe, optimizer)],
         after_base_step=lambda: teacher.update(model),
         extra_state={"teacher": teacher},

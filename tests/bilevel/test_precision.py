@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks import precision as measured
+from sama.bilevel.mixed import mixed, unscaled_meta_loss
 from sama.bilevel.precision import Precision
 from sama.hypergradient import METHODS, DifferentiableUpdate, method
 from sama.hypergradient.program import WeightingProgram
@@ -40,13 +41,13 @@ def test_differences_need_float32_and_the_meta_loss_does_not(trained, free):
         found = [trained.hypergradient(program, pair, free=free, alpha=0.01) for pair in pairs]
         return min(agreement(low, full)[0] for low, full in zip(found, truth, strict=True))
 
-    assert worst(precision.program(trained.program)) >= 0.99
+    assert worst(mixed(trained.program, precision)) >= 0.99
     assert worst(measured.Everything(trained.program, precision)) < 0.95
 
 
 def test_fp16_does_as_well(trained):
     truth = trained.hypergradient(trained.program, free=True, alpha=0.01)
-    found = trained.hypergradient(Precision("fp16", "cpu").program(trained.program), free=True, alpha=0.01)
+    found = trained.hypergradient(mixed(trained.program, Precision("fp16", "cpu")), free=True, alpha=0.01)
     assert agreement(found, truth) == pytest.approx((1.0, 1.0), abs=0.01)
 
 
@@ -61,15 +62,15 @@ def context(problem: LinearModel) -> dict[str, Any]:
 def test_the_scale_comes_out_of_every_method_as_it_went_in(name, role):
     problem, precision = LinearModel("logistic", role, 3), Precision("fp16", "cpu")
     precision.meta_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)  # the levels have scales of their own
-    assert isinstance(precision.program(problem), WeightingProgram) == (role == "network")
+    assert isinstance(mixed(problem, precision), WeightingProgram) == (role == "network")
 
     def result(program):
         sides = (problem.theta, problem.lam, problem.batch, problem.meta_batch)
         return method(name, **KNOBS[name])(program, *sides, **context(problem))
 
-    plain, scaled = result(problem), result(precision.program(problem))
+    plain, scaled = result(problem), result(mixed(problem, precision))
     assert relative_error({n: g / 2.0**10 for n, g in scaled.gradient.items()}, plain.gradient) <= 1e-12
-    assert precision.meta_loss(scaled).item() == pytest.approx(plain.meta_loss.item(), rel=1e-12)
+    assert unscaled_meta_loss(scaled, precision).item() == pytest.approx(plain.meta_loss.item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -128,7 +129,7 @@ class Watched:
 )
 def test_what_runs_in_which_precision(name, low, outside):
     inner, precision, base = Watched(), Precision(name, "cpu"), {"t": torch.ones(3)}
-    program: Any = precision.program(inner)
+    program: Any = mixed(inner, precision)
     with torch.autocast("cpu", enabled=outside, dtype=torch.bfloat16):
         program.base_loss(base, {}, None)
         program.meta_loss(base, {}, None)
