@@ -138,8 +138,8 @@ class ShardedProgram:
         adapted = adapt(
             optimizer,
             self.parameters,
-            self._as_shards(gradients),
-            self._as_shards(vector),
+            self.as_shards(gradients),
+            self.as_shards(vector),
             before=before,
             clip_factor=clip_factor,
         )
@@ -148,8 +148,8 @@ class ShardedProgram:
             found[name] = _sharded(name, value).redistribute(placements=self.parameters[name].placements).to_local()
         return found
 
-    def _as_shards(self, shards: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """This process's shards as sharded tensors in the same memory."""
+    def as_shards(self, shards: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Shards as sharded tensors in the same memory: what `.grad` of a parameter and the optimizer take."""
         return {
             name: DTensor.from_local(
                 value,

@@ -154,7 +154,7 @@ def hypergradient(kind: str, name: str, knobs: dict, *, in_shards: bool) -> dict
         batch, meta_batch = halves(2)[dist.get_rank()], halves(3)[dist.get_rank()]
         theta = detached(program.theta(), requires_grad=True)
         found = gradients(program.base_loss(theta, lam, batch), theta)
-        for n, p in program._as_shards(found).items():
+        for n, p in program.as_shards(found).items():
             program.parameters[n].grad = p
         adapted = functools.partial(program.adapt, optimizer, found)
     else:
