@@ -159,7 +159,7 @@ class ShardedProgram:
         return found
 
     def as_shards(self, shards: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """This process's shards as sharded tensors in the same memory."""
+        """Shards as sharded tensors in the same memory: what `.grad` of a parameter and the optimizer take."""
         return {
             name: DTensor.from_local(
                 value,

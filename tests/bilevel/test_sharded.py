@@ -9,11 +9,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from sama.adaptation import adapt, remember
+from sama.adaptation import adapt, register, remember
 from sama.bilevel.full_state import full_state, load_full_state
 from sama.bilevel.sharded import sharded, whole
 from sama.hypergradient import Evaluated, MicroBatches, method
@@ -197,6 +197,18 @@ def base_step_watched() -> tuple[dict, dict, bool]:
     return full(model, {n: p.grad for n, p in theta.items()}), mean(reused), same and clean
 
 
+def retained() -> tuple[dict, dict]:
+    """The loop's way with a general program and a one-sided difference: λ's gradient first, then the base step's."""
+    model = shard(network())
+    inner, meta = program_of("shift", model)
+    program, lam = sharded(inner, model), detached(dict(meta.named_parameters()), requires_grad=True)
+    theta = detached(program.theta(), requires_grad=True)
+    loss = program.base_loss(theta, lam, halves(2)[dist.get_rank()])
+    of_meta = gradients(loss, lam, retain_graph=True)
+    (loss / 2).backward()
+    return mean(of_meta), full(model, {n: p.grad for n, p in theta.items()})
+
+
 def perturbed() -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Losses at θ and at θ + 0.1 of ones, of every kind."""
     found = []
@@ -270,6 +282,13 @@ def with_dropout() -> dict[str, torch.Tensor]:
     return mean(call(program, program.theta(), lam, halves(2)[rank], halves(3)[rank], alpha=ALPHA).gradient)
 
 
+class Gathering(torch.optim.SGD):
+    """An optimizer whose adaptation comes out whole in every process."""
+
+
+register(Gathering, lambda step, x: 2 * x.redistribute(placements=[Replicate()]) if isinstance(x, DTensor) else 2 * x)
+
+
 def optimizers(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
     import timm.optim
 
@@ -279,6 +298,7 @@ def optimizers(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
         "AdamW": torch.optim.AdamW(every, lr=0.1, eps=1e-3),
         "Adam, coupled decay": torch.optim.Adam(every, lr=0.1, eps=1e-3, weight_decay=0.1, amsgrad=True),
         "RMSprop": torch.optim.RMSprop(every, lr=0.1, eps=1e-3, weight_decay=0.1, centered=True),
+        "gathering": Gathering(every, lr=0.1),
         "Muon": torch.optim.Muon(matrices, lr=0.1),
         "LAMB": timm.optim.Lamb(every, lr=0.1, weight_decay=0.1),
     }
@@ -323,7 +343,7 @@ def refusals() -> dict[str, str]:
     program, lam = sharded(inner, model), dict(meta.named_parameters())
     batch = halves(2)[dist.get_rank()]
     half = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    fully_shard(half[0], mesh=init_device_mesh("cpu", (2,)))
+    fully_shard(half, mesh=init_device_mesh("cpu", (2,)), ignored_params=set(half[1].parameters()))
     asgd = torch.optim.ASGD(model.parameters())
     asked = {
         "second order": lambda: method("neumann")(program, program.theta(), lam, batch, batch),
@@ -387,7 +407,7 @@ def everything(state: dict) -> dict:
     found = {}
     for kind, name, knobs in METHODS:
         found[f"{kind}, {name}, {knobs}"] = functools.partial(hypergradient, kind, name, knobs, in_shards=True)
-    for check in (base_step_watched, perturbed, untouched, with_dropout, refusals):
+    for check in (base_step_watched, retained, perturbed, untouched, with_dropout, refusals):
         found[check.__name__] = check
     found["adaptation"] = functools.partial(adaptation, in_shards=True)
     found["states"] = functools.partial(states, state)
@@ -458,6 +478,18 @@ def test_losses_of_examples_are_differentiated_by_the_shards(outcome):
         assert same_and_clean
 
 
+def test_a_retained_loss_is_differentiated_twice_over(outcome):
+    model = network()
+    program, meta = program_of("shift", model)
+    theta, lam = dict(model.named_parameters()), dict(meta.named_parameters())
+    loss = sum(program.base_loss(theta, lam, batch) for batch in halves(2)) / 2
+    of_meta = gradients(loss, lam, retain_graph=True)
+    of_half = gradients(loss / 2, theta)
+    for found_of_meta, found_of_half in outcome("retained"):
+        close(found_of_meta, of_meta)
+        close(found_of_half, of_half)
+
+
 def test_perturbed_losses_are_those_at_the_perturbed_parameters(outcome):
     model = network()
     for k, kind in enumerate(("plain", "decay")):
@@ -522,7 +554,7 @@ def test_what_cannot_be_done_is_refused(outcome):
             "second order": "no second derivatives: use sama",
             "forward mode": "use 'central'",
             "not sharded": "expected a module that fully_shard was called on, got Sequential",
-            "half sharded": "expected a module that fully_shard was called on, got Sequential",
+            "half sharded": "parameter 1.weight: expected one that fully_shard has sharded",
             "unknown": "no trainable parameter 9.weight",
             "probed": "the optimizer ASGD is adapted by steps of a copy",
         }.items():
