@@ -198,6 +198,7 @@ class BilevelLoop:
             FloatingPointError: the base or the meta loss is not finite; names the step and the loss.
         """
         meta_step = (self.step_count + 1) % self.unroll_steps == 0
+        self.base_optimizer.zero_grad(set_to_none=True)  # what somebody else, or a step that failed, left there
         early = meta_step and self.method.before_update  # such a method needs θ from before the update
         done = self._base_pass(watch=early and self.precision.same_losses)
         point = {name: p.detach().clone() for name, p in self._theta.items()} if early else self._theta
@@ -322,10 +323,18 @@ class BilevelLoop:
         taken = self.precision.apply(self.precision.meta_scaler, self.meta_optimizer)
         self.meta_optimizer.zero_grad(set_to_none=True)
         if result.displacement is not None and taken:
-            with torch.no_grad():
-                for name, value in result.displacement.items():
-                    self._theta[name].add_(value)
+            self._displace(result.displacement)
         return meta_loss
+
+    @torch.no_grad()
+    def _displace(self, displacement: Mapping[str, Tensor]) -> None:
+        """Move θ; by the mean over the processes, which each have their own, at the cost of another |θ| values."""
+        if self._base_mean is not None:
+            for name, value in displacement.items():
+                self._base_mean.put(name, value)
+            displacement = self._base_mean.take()
+        for name, value in displacement.items():
+            self._theta[name].add_(value)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on; call it in every process, save that of the first for all."""

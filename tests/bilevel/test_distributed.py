@@ -121,6 +121,7 @@ def train(kinds, steps: int, unroll_steps: int) -> dict[str, torch.Tensor]:
 KINDS: list[tuple[str, str, dict, int]] = [  # program, method, options, micro-batches a process
     ("weights", "sama", {}, 1),
     ("weights", "sama", {}, 3),
+    ("weights", "sama", {"displace": True}, 1),
     ("weights", "sama", {"difference": "one_sided"}, 2),
     ("weights", "neumann", {"iterations": 2}, 1),
     ("decay", "sama", {}, 2),
@@ -159,7 +160,7 @@ def average_by_hand(
             p.grad = mean[n]
         optimizer.step()
         if step % unroll_steps == 0:
-            found = [
+            results = [
                 method(name, **options)(
                     loop.program,
                     point,
@@ -168,12 +169,16 @@ def average_by_hand(
                     MicroBatches(next(shard.meta_batches) for _ in range(parts)),
                     adapt=lambda x, mean=mean: adapt(optimizer, theta, mean, x),
                     alpha=ALPHA,
-                ).gradient
+                )
                 for shard, batch in zip(shards, batches, strict=True)
             ]
             for n, p in lam.items():
-                p.grad = torch.stack([h[n] for h in found]).mean(0)
+                p.grad = torch.stack([h.gradient[n] for h in results]).mean(0)
             loop.meta_optimizer.step()
+            if options.get("displace"):
+                with torch.no_grad():
+                    for n, p in theta.items():
+                        p.add_(torch.stack([h.displacement[n] for h in results]).mean(0))
         for scheduler in loop.schedulers:
             scheduler.step()
         teacher.update(loop.base)

@@ -142,6 +142,17 @@ def test_meta_steps_come_every_unroll_steps():
     assert any(not torch.equal(v, before[k]) for k, v in loop.meta.state_dict().items())
 
 
+def test_a_gradient_that_somebody_left_is_not_followed():
+    clean, dirty = make_loop(), make_loop()
+    for loop in (clean, dirty):
+        if loop is dirty:
+            for p in loop.base.parameters():
+                p.grad = torch.ones_like(p)
+        torch.manual_seed(1)
+        loop.step()
+    assert all(torch.equal(a, b) for a, b in zip(clean.base.parameters(), dirty.base.parameters(), strict=True))
+
+
 def test_the_base_step_follows_the_weighted_gradient():
     loop, twin = make_loop(), make_loop()
     state = torch.get_rng_state()
