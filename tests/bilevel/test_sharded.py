@@ -2,6 +2,8 @@
 
 import functools
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,7 +15,8 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from sama.adaptation import adapt, register, remember
+from sama.adaptation import RULES, adapt, register, remember
+from sama.adaptation.registry import full_name
 from sama.bilevel.full_state import full_state, load_full_state
 from sama.bilevel.sharded import sharded, whole
 from sama.hypergradient import Evaluated, MicroBatches, method
@@ -286,7 +289,16 @@ class Gathering(torch.optim.SGD):
     """An optimizer whose adaptation comes out whole in every process."""
 
 
-register(Gathering, lambda step, x: 2 * x.redistribute(placements=[Replicate()]) if isinstance(x, DTensor) else 2 * x)
+@contextmanager
+def registered() -> Iterator[None]:
+    """Gathering has a rule in this block alone: the rules of all are what another test counts."""
+    register(
+        Gathering, lambda step, x: 2 * x.redistribute(placements=[Replicate()]) if isinstance(x, DTensor) else 2 * x
+    )
+    try:
+        yield
+    finally:
+        del RULES[full_name(Gathering)]
 
 
 def optimizers(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
@@ -304,6 +316,7 @@ def optimizers(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
     }
 
 
+@registered()
 def adaptation(*, in_shards: bool) -> dict[str, dict[str, torch.Tensor]]:
     """`Dᵀx` after three steps of each optimizer, whole."""
     found = {}
