@@ -174,3 +174,10 @@ def test_a_method_changes_without_clearing_the_knobs_of_another(tmp_path):
 def test_the_committed_default_says_nothing_unknown():
     content = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
     assert set(content) <= set(Config.model_fields)
+
+
+def test_there_is_a_meta_step():
+    with pytest.raises(SamaError, match=r"meta: unroll_steps = 500 are more than the 400 training\.steps"):
+        validate({"meta": {"unroll_steps": 500, "training": {"steps": 400}}})
+    with pytest.raises(SamaError, match=r"meta\.unroll_steps"):
+        validate({"meta": {"unroll_steps": True}})

@@ -156,7 +156,8 @@ def adapt(
             )
             adapted[name] = _in_parts(rule.form, step, x, part if rule.coordinatewise else x.numel())
     if isinstance(clip_factor, Tensor) or clip_factor != 1.0:
-        torch._foreach_mul_(list(adapted.values()), clip_factor)
+        for name in adapted:  # one after the other for the memory, and not in place: a form may hand x back
+            adapted[name] = clip_factor * adapted[name]
     return adapted
 
 

@@ -20,7 +20,7 @@ class ShuffledBatches:
         rank, world_size: this process, and how many there are.
 
     Raises:
-        ValueError: there are no examples, or no such rank.
+        ValueError: there are no examples, no batch, or no such rank.
     """
 
     def __init__(
@@ -35,6 +35,8 @@ class ShuffledBatches:
     ) -> None:
         if examples < 1:
             raise ValueError("expected at least one example to draw batches from, got none")
+        if batch_size < 1:
+            raise ValueError(f"expected a batch_size >= 1, got {batch_size}")
         if not 0 <= rank < world_size:
             raise ValueError(f"expected a rank in 0..{world_size - 1}, got {rank}")
         self.examples, self.batch_size, self.seed, self.make = examples, batch_size, seed, make

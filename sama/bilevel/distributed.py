@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sama.hypergradient.evaluation import is_expanded
+
 BUCKET_BYTES = 25 * 2**20
 
 
@@ -14,16 +16,25 @@ class Mean:
     """Means over the processes of named tensors that arrive one by one.
 
     The tensors are packed into buckets in reverse order of their names' (a backward pass ends with the first layer).
-    A full bucket is reduced at once and without waiting, in the same order in every process; a name that never arrives
-    counts as 0. Serves one reduction after another: `put` each name, then `take` them all.
+    A full bucket is reduced at once and without waiting, in the same order in every process. Serves one reduction after
+    another: `put` each name, then `take` them all.
 
     Args:
         like: name -> tensor of the shape, dtype and device to come; the same in every process.
         group: the processes. bucket_bytes: size of a bucket, at least one tensor.
+        partial: a name may not arrive; it counts as 0, and is not among the means if it arrives in no process. Costs
+            one value a name. Without, each name arrives.
     """
 
-    def __init__(self, like: Mapping[str, Tensor], group: dist.ProcessGroup, bucket_bytes: int = BUCKET_BYTES) -> None:
-        self.group, self._like = group, dict(like)
+    def __init__(
+        self,
+        like: Mapping[str, Tensor],
+        group: dist.ProcessGroup,
+        *,
+        bucket_bytes: int = BUCKET_BYTES,
+        partial: bool = False,
+    ) -> None:
+        self.group, self.partial, self._like = group, partial, dict(like)
         self._buckets: list[list[str]] = []
         last: tuple[torch.dtype, torch.device] | None = None
         room = 0
@@ -35,14 +46,30 @@ class Mean:
                 last, room = kind, bucket_bytes
             self._buckets[-1].append(name)
             room -= size
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Forget what arrived: after `take`, or after an error, which has to be the error of all processes."""
         self._arrived: dict[str, Tensor] = {}
+        self._names: set[str] = set()
         self._in_flight: list[tuple[Tensor, Any]] = []
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the name arrived in this process."""
+        return name in self._names
+
     def put(self, name: str, tensor: Tensor) -> None:
-        """Add a tensor; starts the reduction of every bucket that is next and full."""
+        """Add a tensor; starts the reduction of every bucket that is next and full.
+
+        Raises:
+            ValueError: the name arrived before; what came first may be on its way already.
+        """
+        if name in self._names:
+            raise ValueError(
+                f"the gradient of {name} came in two parts of one backward pass, which several processes cannot reduce:"
+                " use torch.utils.checkpoint with use_reentrant=False"
+            )
+        self._names.add(name)
         self._arrived[name] = tensor.detach()
         while self._next_is_full():
             self._reduce()
@@ -54,33 +81,49 @@ class Mean:
     def _reduce(self) -> None:
         names = self._buckets[len(self._in_flight)]
         values = [self._arrived.pop(name, None) for name in names]
-        flat = torch.cat(
-            [
-                torch.zeros_like(self._like[name]).reshape(-1) if value is None else value.reshape(-1)
-                for name, value in zip(names, values, strict=True)
-            ]
-        )
+        pieces = [
+            torch.zeros_like(self._like[name]).reshape(-1) if value is None else value.reshape(-1)
+            for name, value in zip(names, values, strict=True)
+        ]
+        if self.partial:
+            pieces.append(pieces[0].new_tensor([value is not None for value in values]))
+        flat = torch.cat(pieces)
         flat.div_(self.group.size())  # before the sum, which half precision would overflow
         self._in_flight.append((flat, dist.all_reduce(flat, group=self.group, async_op=True)))
 
     def take(self) -> dict[str, Tensor]:
-        """The means, name by name; waits for them."""
+        """The means, name by name; waits for them.
+
+        Raises:
+            ValueError: a name did not arrive.
+        """
+        missing = [] if self.partial else [name for name in self._like if name not in self._names]
+        if missing:
+            raise ValueError(f"expected a value of each name, got none of {missing[0]}")
         while len(self._in_flight) < len(self._buckets):
             self._reduce()
         means: dict[str, Tensor] = {}
         for names, (flat, work) in zip(self._buckets, self._in_flight, strict=True):
             work.wait()
-            pieces = flat.split([self._like[name].numel() for name in names])
-            means |= {name: piece.view_as(self._like[name]) for name, piece in zip(names, pieces, strict=True)}
-        self._begin()
-        return {name: means[name] for name in self._like}
+            sizes = [self._like[name].numel() for name in names]
+            *pieces, told = flat.split([*sizes, len(flat) - sum(sizes)])
+            anywhere = told.tolist() if self.partial else [1.0] * len(names)
+            means |= {
+                name: piece.view_as(self._like[name])
+                for name, piece, share in zip(names, pieces, anywhere, strict=True)
+                if share > 0
+            }
+        self.begin()
+        return {name: means[name] for name in self._like if name in means}
 
 
 @torch.no_grad()
 def copy_from_first(tensors: Iterable[Tensor], group: dist.ProcessGroup) -> None:
-    """Overwrite the tensors with those of the group's first process; one broadcast a dtype."""
+    """Overwrite the tensors, but for expanded constants, with those of the first process; one broadcast a dtype."""
     kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
     for tensor in tensors:
+        if is_expanded(tensor):
+            continue
         kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
     for alike in kinds.values():
         flat = torch.cat([tensor.reshape(-1) for tensor in alike])

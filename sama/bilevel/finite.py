@@ -16,8 +16,10 @@ def require_finite(loss: Tensor, name: str, step: int, tensors: Mapping[str, Ten
         tensors: name -> what went into it; the first that is not finite is named, or else the largest.
 
     Raises:
-        FloatingPointError: the loss is NaN or infinite; names step, loss and tensor.
+        ValueError: the loss is no scalar. FloatingPointError: the loss is NaN or infinite; names step, loss and tensor.
     """
+    if loss.ndim:
+        raise ValueError(f"step {step}: expected a scalar {name}, got shape {list(loss.shape)}")
     if torch.isfinite(loss):
         return
     bad = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -37,7 +36,18 @@ def full_state(module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Sta
                     f"expected its parameter's {tuple(parameters[k].shape)}, else it cannot be sharded anew"
                 )
     whole = {"module": _mapped(module.state_dict(), _gathered), "optimizer": _mapped(of_optimizer, _gathered)}
-    return whole if not sharded or dist.get_rank() == 0 else {}
+    return whole if not sharded or all(k == 0 for k in _place(module)) else {}
+
+
+def copied(tree: Any) -> Any:
+    """The tree with copies of its tensors, so that a state that is kept does not follow the next step."""
+    return _mapped(tree, lambda tensor: tensor.detach().clone())
+
+
+def _place(module: torch.nn.Module) -> list[int]:
+    """Where this process stands among those that hold the shards."""
+    meshes = [p.device_mesh for p in module.parameters() if isinstance(p, DTensor)]
+    return list(meshes[0].get_coordinate() or [0])
 
 
 @torch.no_grad()

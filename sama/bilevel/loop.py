@@ -1,5 +1,6 @@
 """The bilevel loop: `unroll_steps` base steps, then a meta step along the hypergradient."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -8,12 +9,13 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from sama.adaptation import Memory, adapt, remember
 from sama.bilevel.checkpoint import random_state, set_random_state
 from sama.bilevel.distributed import Mean, copy_from_first, gathered
 from sama.bilevel.finite import require_finite
-from sama.bilevel.full_state import full_state, load_full_state
+from sama.bilevel.full_state import copied, full_state, load_full_state
 from sama.bilevel.mixed import mixed, unscaled_meta_loss
 from sama.bilevel.precision import Name, Precision
 from sama.bilevel.sharded import ShardedProgram, is_sharded, sharded
@@ -25,7 +27,10 @@ from sama.hypergradient.program import Batch, Program, WeightingProgram, weighte
 
 
 class Batches(Protocol):
-    """An endless stream of batches that can be continued where it was interrupted."""
+    """An endless stream of batches that can be continued where it was interrupted.
+
+    Its state is the same in every process, if another number of processes is to go on with it (`ShuffledBatches`).
+    """
 
     def __next__(self) -> Any:
         """The next batch."""
@@ -97,8 +102,10 @@ class BilevelLoop:
 
     Several processes: each takes its own hypergradient from its own micro-batches (`v` is not reduced, the adaptation
     is that of the common step), and their mean is the meta gradient: one reduction of |λ| values a meta step,
-    overlapped with the backward pass that yields them, and one of |θ| values a base step, overlapped likewise. θ, λ
-    and the buffers of the base module start as the first process's; the buffers become so again after each base step.
+    overlapped with the backward pass that yields them, and one of |θ| values (and one a parameter, which tells whether
+    anybody used it) a base step, overlapped likewise. θ, λ,
+    the buffers of the base module and the modules in `extra_state` start as the first process's; the buffers become so
+    again after each base step. An error in one process alone leaves the others waiting for it: end them all.
 
     A base module that `torch.distributed.fsdp.fully_shard` was called on: gradients by θ arrive reduced, so `v` is that
     of all processes' examples; |θ| values are reduced for the meta loss as well (`sama.bilevel.sharded`).
@@ -120,11 +127,13 @@ class BilevelLoop:
         precision: float32, bf16 or fp16 of the forwards.
         schedulers: stepped once a base step.
         after_base_step: called after each base step (an EMA teacher's update).
-        extra_state: name -> object with state that belongs into a checkpoint (the EMA teacher).
+        extra_state: name -> object with state that belongs into a checkpoint (the EMA teacher); it is the same in every
+            process.
         group: the processes that train together; None: this one alone.
 
     Raises:
-        ValueError: a number is out of range, or a knob is not the method's.
+        ValueError: a number is out of range, a knob is not the method's, an optimizer lacks a parameter, a module has
+            none or shares one with the other, a stream is no iterator, or θ is in half precision.
     """
 
     def __init__(
@@ -156,11 +165,20 @@ class BilevelLoop:
             ("accumulate", accumulate),
             ("meta_accumulate", meta_accumulate),
         ):
-            if number < 1:
-                raise ValueError(f"expected {name} >= 1, got {number}")
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"expected {name} to be an integer >= 1, got {number}")
         for name, value in (("clip_norm", clip_norm), ("meta_clip_norm", meta_clip_norm)):
             if value is not None and not value > 0:
                 raise ValueError(f"expected {name} > 0, got {value}")
+        if not 0 < alpha < math.inf:
+            raise ValueError(f"expected a finite alpha > 0, got {alpha}")
+        if "alpha" in (options or {}):
+            raise ValueError("alpha is an argument of its own: expected no alpha among the options")
+        for name, stream in (("batches", batches), ("meta_batches", meta_batches)):
+            if not hasattr(stream, "__next__"):
+                raise ValueError(
+                    f"{name}: expected an endless iterator like ShuffledBatches, got {type(stream).__name__}"
+                )
         self.base, self.meta = base, meta
         self.base_optimizer, self.meta_optimizer = base_optimizer, meta_optimizer
         self.batches, self.meta_batches = batches, meta_batches
@@ -172,8 +190,19 @@ class BilevelLoop:
         self.extra_state = dict(extra_state or {})
         self.group = group
         self.step_count = 0
-        self._lambda = {name: p for name, p in meta.named_parameters() if p.requires_grad}
-        self.program, self._theta = program, {name: p for name, p in base.named_parameters() if p.requires_grad}
+        self._lambda = _trainable(meta, "meta", meta_optimizer)
+        self.program, self._theta = program, _trainable(base, "base", base_optimizer)
+        held = {id(p): name for name, p in self._theta.items()}
+        for name, p in self._lambda.items():
+            if id(p) in held:
+                raise ValueError(
+                    f"meta parameter {name} is base parameter {held[id(p)]} too: expected it in one module"
+                )
+        for name, p in self._theta.items():
+            if p.dtype in (torch.float16, torch.bfloat16):
+                raise ValueError(
+                    f"base parameter {name} is {p.dtype}: expected float32, and precision= for the forwards"
+                )
         self.precision = Precision(precision, next(iter(self._theta.values())).device.type)
         self._base_mean = self._meta_mean = None
         if is_sharded(base):
@@ -184,21 +213,35 @@ class BilevelLoop:
                 raise ValueError(f"a sharded base module cannot be trained with {refused}")
             self.program = sharded(program, base)
             self._theta = detached(self.program.theta(), requires_grad=True)
-            copy_from_first([*base.buffers(), *meta.parameters(), *meta.buffers()], group)
             self._meta_mean = Mean(self._lambda, group)
         elif group is not None:
-            copy_from_first([*base.parameters(), *base.buffers(), *meta.parameters(), *meta.buffers()], group)
-            self._base_mean, self._meta_mean = Mean(self._theta, group), Mean(self._lambda, group)
+            self._base_mean, self._meta_mean = Mean(self._theta, group, partial=True), Mean(self._lambda, group)
+        if group is not None:
+            modules = [base, meta, *(item for item in self.extra_state.values() if isinstance(item, torch.nn.Module))]
+            tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
+            copy_from_first([t for t in tensors if not isinstance(t, DTensor)], group)
         self._update = DifferentiableUpdate(base_optimizer, self._theta) if self.method.takes("update") else None
 
     def step(self) -> StepResult:
         """One base step, and a meta step when `unroll_steps` of them are done.
 
         Raises:
-            FloatingPointError: the base or the meta loss is not finite; names the step and the loss.
+            FloatingPointError: the base or the meta loss or the hypergradient is not finite; names the step.
+            ValueError: a loss is no scalar, or a stream ended.
         """
+        try:
+            return self._step()
+        except BaseException:
+            for mean in (self._base_mean, self._meta_mean):
+                if mean is not None:
+                    mean.begin()
+            raise
+
+    def _step(self) -> StepResult:
         meta_step = (self.step_count + 1) % self.unroll_steps == 0
         self.base_optimizer.zero_grad(set_to_none=True)  # what somebody else, or a step that failed, left there
+        for p in self._theta.values():
+            p.grad = None
         early = meta_step and self.method.before_update  # such a method needs θ from before the update
         done = self._base_pass(watch=early and self.precision.same_losses)
         point = {name: p.detach().clone() for name, p in self._theta.items()} if early else self._theta
@@ -222,12 +265,13 @@ class BilevelLoop:
         prepare = getattr(self.program, "prepare", lambda batch: batch)
         batches, losses, weightings, evaluated = [], [], [], []
         for k in range(self.accumulate):
+            batch = self._next(self.batches, "base")
             with self.precision.autocast():
-                batch = prepare(next(self.batches))
+                batch = prepare(batch)
             draws = RandomState() if watch else None
             lam = detached(self._lambda, requires_grad=watch)
             loss, weighting = self._base_loss(lam, batch)
-            require_finite(loss, "base loss", self.step_count + 1, {**self._theta, **self._lambda})
+            require_finite(loss, "base loss", self.step_count + 1, self._named())
             if draws is not None:
                 if weighting is None:
                     evaluated.append(Evaluated(draws, of_meta=gradients_of(loss, lam, retain_graph=True)))
@@ -267,8 +311,24 @@ class BilevelLoop:
         finally:
             for hook in hooks:
                 hook.remove()
+        for name, parameter in self._theta.items():
+            if parameter.grad is not None and name not in mean:  # an earlier micro-batch used it, the last did not
+                mean.put(name, parameter.grad)
         for name, value in mean.take().items():
             self._theta[name].grad = value
+
+    def _next(self, stream: Batches, level: str) -> Batch:
+        try:
+            return next(stream)
+        except StopIteration:
+            raise ValueError(
+                f"the {level} batches ended in step {self.step_count + 1}: expected an endless stream"
+            ) from None
+
+    def _named(self) -> dict[str, Tensor]:
+        """All parameters, for messages."""
+        theta = {f"base parameter {name}": p for name, p in self._theta.items()}
+        return theta | {f"meta parameter {name}": p for name, p in self._lambda.items()}
 
     def _base_loss(self, lam: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Weighting | None]:
         """The base loss; a weighting program's is put together here, so that its weights can be watched."""
@@ -300,7 +360,7 @@ class BilevelLoop:
             point,
             self._lambda,
             done.batch,
-            MicroBatches(next(self.meta_batches) for _ in range(self.meta_accumulate)),
+            MicroBatches([self._next(self.meta_batches, "meta") for _ in range(self.meta_accumulate)]),
             adapt=of_optimizer,
             update=self._update,
             evaluated=done.evaluated,
@@ -308,13 +368,16 @@ class BilevelLoop:
             alpha=self.alpha,
         )
         meta_loss = unscaled_meta_loss(result, self.precision)
-        require_finite(meta_loss, "meta loss", self.step_count + 1, {**self._theta, **self._lambda})
+        require_finite(meta_loss, "meta loss", self.step_count + 1, self._named())
         gradient = result.gradient
         if self._meta_mean is not None:
             if not self.method.takes("arrived"):
                 for name, value in gradient.items():
                     self._meta_mean.put(name, value)
             gradient = self._meta_mean.take()
+        if not self.precision.meta_scaler.is_enabled():  # else the scaler finds it, and skips the step
+            parts = {f"hypergradient of {name}": value for name, value in gradient.items()}
+            require_finite(norm(gradient), "norm of the hypergradient", self.step_count + 1, parts)
         for name, parameter in self._lambda.items():
             parameter.grad = gradient[name]
         self.precision.meta_scaler.unscale_(self.meta_optimizer)
@@ -350,7 +413,7 @@ class BilevelLoop:
             "meta": full_state(self.meta, self.meta_optimizer),
             "precision": self.precision.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "extra": {name: item.state_dict() for name, item in self.extra_state.items()},
+            "extra": {name: copied(item.state_dict()) for name, item in self.extra_state.items()},
             "processes": gathered(own, self.group),
         }
 
@@ -365,7 +428,8 @@ class BilevelLoop:
         new number's.
 
         Raises:
-            ValueError: this loop's steps are not made of as many micro-batches, over all processes.
+            ValueError: this loop's steps are not made of as many micro-batches, over all processes; or the state is of
+                another precision, or of other schedulers or extras. Nothing was loaded then.
         """
         world, rank = (1, 0) if self.group is None else (self.group.size(), self.group.rank())
         for name, now in self._micro_batches().items():
@@ -374,10 +438,16 @@ class BilevelLoop:
                     f"the checkpoint has {state['micro_batches'][name]} micro-batches a step, this run has {world} "
                     f"processes × {now // world}: set {name} so that their product is the same"
                 )
+        kinds = (sorted(self.extra_state), len(self.schedulers))
+        if (sorted(state["extra"]), len(state["schedulers"])) != kinds:
+            raise ValueError(
+                f"the checkpoint has the extras {sorted(state['extra'])} and {len(state['schedulers'])} schedulers, "
+                f"expected {kinds[0]} and {kinds[1]}: it belongs to another run"
+            )
+        self.precision.load_state_dict(state["precision"])
         self.step_count = state["step_count"]
         load_full_state(self.base, self.base_optimizer, state["base"])
         load_full_state(self.meta, self.meta_optimizer, state["meta"])
-        self.precision.load_state_dict(state["precision"])
         for scheduler, value in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(value)
         for name, item in self.extra_state.items():
@@ -389,6 +459,21 @@ class BilevelLoop:
         set_random_state(own["random"])
         if not same:
             torch.manual_seed(int(torch.randint(2**62, ())) + rank)
+
+
+def _trainable(module: torch.nn.Module, level: str, optimizer: torch.optim.Optimizer) -> dict[str, torch.nn.Parameter]:
+    """Name -> parameter that requires a gradient."""
+    found = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if not found:
+        raise ValueError(f"the {level} module has no parameter that requires a gradient")
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, p in found.items():
+        if id(p) not in held:
+            raise ValueError(
+                f"the {level} optimizer {type(optimizer).__name__} does not hold parameter {name}: "
+                "expected one optimizer of all of them; freeze what is not to be trained"
+            )
+    return found
 
 
 def _scale_down(gradients: Mapping[str, Tensor], length: Tensor, most: float) -> Tensor:

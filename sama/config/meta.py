@@ -83,10 +83,12 @@ class MetaConfig(Section):
         default=0.1, gt=0.0, description="sama, sama_na, darts: step of the difference, epsilon = alpha / norm of v"
     )
     options: MethodOptions = Field(default_factory=MethodOptions, description="further knobs of the method")
-    unroll_steps: int = Field(default=2, ge=1, description="base steps before a meta step")
+    unroll_steps: int = Field(default=2, ge=1, strict=True, description="base steps before a meta step")
     learning_rate: float = Field(default=3e-3, gt=0.0, description="Adam learning rate of the meta network")
     batch_size: int = Field(default=100, ge=2, description="meta examples a meta step; BatchNorm needs two")
-    accumulate: int = Field(default=1, ge=1, description="equal micro-batches that a meta batch is split into")
+    accumulate: int = Field(
+        default=1, ge=1, strict=True, description="equal micro-batches that a meta batch is split into"
+    )
     clip_norm: float | None = Field(
         default=None, gt=0.0, description="hypergradients of a larger 2-norm are scaled down to it; null: never"
     )
@@ -103,6 +105,11 @@ class MetaConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         require_micro_batches(self.batch_size, self.accumulate)
+        if self.unroll_steps > self.training.steps:
+            raise ValueError(
+                f"unroll_steps = {self.unroll_steps} are more than the {self.training.steps} training.steps: "
+                "there would be no meta step"
+            )
         second_order = self.method in ("neumann", "cg", "itd", "exact") or self.options.difference == "exact"
         if self.training.compile and second_order:
             what = self.method if self.options.difference != "exact" else "difference: exact"

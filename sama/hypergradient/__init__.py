@@ -3,10 +3,11 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from sama.hypergradient.cg import cg
 from sama.hypergradient.darts import darts
+from sama.hypergradient.difference import Difference
 from sama.hypergradient.exact import exact
 from sama.hypergradient.itd import itd
 from sama.hypergradient.neumann import neumann
@@ -95,9 +96,12 @@ def method(name: str, **knobs: Any) -> Method:
     """The registered method with these knobs.
 
     Raises:
-        ValueError: the name is not registered, or a knob is not one of the method's.
+        ValueError: the name is not registered, a knob is not one of the method's, or its difference is unknown.
     """
     known = knobs_of(name)
+    difference = knobs.get("difference", "central")
+    if "difference" in known and difference not in get_args(Difference):
+        raise ValueError(f"unknown difference {difference!r}: expected one of {', '.join(get_args(Difference))}")
     unknown = [knob for knob in knobs if knob not in known]
     if unknown:
         raise ValueError(

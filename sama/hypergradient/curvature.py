@@ -50,7 +50,7 @@ class BaseGradient(NamedTuple):
         names = [name for name, value in self.g.items() if value.requires_grad]
         first = next(iter(x))
         rows = x[first].shape[: x[first].ndim - self.g[first].ndim]
-        zeros = {name: p.new_zeros(*rows, *p.shape) for name, p in leaves.items()}
+        zeros = {name: p.new_zeros((*rows, *p.shape)) for name, p in leaves.items()}
         if not names:  # a loss linear in θ, and constant in λ
             return zeros
         values = torch.autograd.grad(

@@ -67,7 +67,7 @@ def mixed_product(
 
     `central`: `[∂L_base/∂λ(θ+εv) − ∂L_base/∂λ(θ−εv)]/2ε`, error O(ε²), two forwards of the base model.
     `one_sided`: `[∂L_base/∂λ(θ+εv) − ∂L_base/∂λ(θ)]/ε`, error O(ε), one forward if `evaluated` has the value at θ.
-    `exact`: forward-mode derivative along v, no ε, one forward with tangents.
+    `exact`: no ε; a weighting program takes one forward with tangents v, any other the derivative of ⟨∂L_base/∂θ, v⟩.
 
     Args:
         program, batch: the base loss. theta, lam: name -> leaf that requires a gradient.
@@ -96,7 +96,7 @@ def mixed_product(
             last = prepare(program, theta, lam, part, v, step, draws, at_theta)
         else:
             draws.restore()
-            last = _forward_mode(program, theta, lam, part, v)
+            last = (_weighted_exact if weighting else _exact)(program, theta, lam, part, v)
 
         def add(name: str, gradient: Tensor, last: LastPass = last, final: bool = k == len(micro_batches) - 1) -> None:
             value = gradient if last.reference is None else gradient - last.reference[name]
@@ -157,24 +157,28 @@ def _weighted_one_sided(program, theta, lam, batch, v, step: Step, random_state,
     return LastPass(weighted_mean(program.weights(lam, features), slopes))
 
 
-def _forward_mode(program, theta, lam, batch, v) -> LastPass:
-    """Tangents of θ are v; a weighting program needs no graph, any other is differentiated in reverse over forward."""
-    weighting = isinstance(program, WeightingProgram)
+def _exact(program, theta, lam, batch, v) -> LastPass:
+    """The derivative of `⟨∂L_base/∂θ, v⟩` by λ: two reverse passes over the whole graph."""
+    with differentiable_kernels():
+        leaves = {name: p.detach().requires_grad_() for name, p in theta.items()}
+        g = gradients(program.base_loss(leaves, lam, batch), leaves, create_graph=True)
+        return LastPass(torch.stack([(g[name] * v[name]).sum() for name in v]).sum())
+
+
+def _weighted_exact(program, theta, lam, batch, v) -> LastPass:
+    """`δ = ∂ℓ/∂θ v` and `f = f(θ)` by one forward with tangents v, without a graph."""
     try:
-        with forward_ad.dual_level(), torch.set_grad_enabled(not weighting), differentiable_kernels():
+        with forward_ad.dual_level(), torch.no_grad(), differentiable_kernels():
             dual = {n: p.detach() for n, p in theta.items()}
             dual |= {n: forward_ad.make_dual(dual[n], v[n].detach()) for n in v}
-            if weighting:
-                losses, features = program.example_losses(dual, batch)
-                slopes, features = _tangent(losses), forward_ad.unpack_dual(features).primal
-            else:
-                slopes, features = _tangent(program.base_loss(dual, lam, batch)), None
+            losses, features = program.example_losses(dual, batch)
+            slopes, features = _tangent(losses), forward_ad.unpack_dual(features).primal
     except NotImplementedError as error:
         raise ValueError(
             "difference='exact' needs a forward-mode derivative of every operator of the base model, and one has none: "
             f"{str(error).splitlines()[0]} Use difference='central'"
         ) from error
-    return LastPass(slopes if features is None else weighted_mean(program.weights(lam, features), slopes))
+    return LastPass(weighted_mean(program.weights(lam, features), slopes))
 
 
 def _tangent(output: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def untouched(program: Any) -> Iterator[RandomState]:
     dropout masks.
     """
     state = RandomState()
-    saved = [(buffer, buffer.detach().clone()) for buffer in program.buffers()]
+    saved = [(buffer, buffer.detach().clone()) for buffer in program.buffers() if not is_expanded(buffer)]
     try:
         yield state
     finally:
@@ -45,6 +45,11 @@ def untouched(program: Any) -> Iterator[RandomState]:
             for buffer, value in saved:
                 buffer.copy_(value)
         state.restore()
+
+
+def is_expanded(tensor: Tensor) -> bool:
+    """Whether several elements share a place in memory: a constant, which cannot be written."""
+    return any(step == 0 and size > 1 for size, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def differentiable_kernels() -> AbstractContextManager[object]:
@@ -108,12 +113,26 @@ def mean_loss(loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
 def gradients_of_both(
     loss: Callable[[Batch], Tensor], batch: Batch, base: Mapping[str, Tensor], meta: Mapping[str, Tensor]
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """The mean of `loss` over the micro-batches, its `∂/∂θ` and its `∂/∂λ`; a graph and a backward pass a part."""
+    """The mean of `loss` over the micro-batches, its `∂/∂θ` and its `∂/∂λ`; a graph and a backward pass a part.
+
+    Raises:
+        ValueError: the loss depends on no θ that it was given.
+    """
     leaves = {f"θ/{name}": p for name, p in base.items()} | {f"λ/{name}": p for name, p in meta.items()}
     values, sums = [], []
     for part in parts(batch):
         value = loss(part)
-        found = list(gradients(value, leaves).values())
+        found = (
+            list(torch.autograd.grad(value, list(leaves.values()), allow_unused=True))
+            if value.requires_grad
+            else [None] * len(leaves)
+        )
+        if all(gradient is None for gradient in found[: len(base)]):
+            raise ValueError(
+                "a loss does not depend on the base parameters that it was given: expected the module to be evaluated "
+                "with them, by torch.func.functional_call(module, base, inputs)"
+            )
+        found = [torch.zeros_like(p) if g is None else g for p, g in zip(leaves.values(), found, strict=True)]
         sums = torch._foreach_add(sums, found) if sums else found  # autograd may hand out one tensor twice
         values.append(value.detach())
         del value, found

@@ -164,6 +164,22 @@ def test_the_clip_factor_is_a_constant():
     assert_near(last.adapted(before, clip_factor=torch.tensor(0.25)), [0.25 * p for p in plain], rtol=1e-15, atol=0)
 
 
+def test_a_form_that_hands_x_back_is_not_scaled_in_place():
+    class Same(torch.optim.SGD):
+        pass
+
+    register(Same, lambda step, x: x)
+    try:
+        parameters = {"a": torch.nn.Parameter(torch.ones(2)), "b": torch.nn.Parameter(torch.ones(2))}
+        optimizer, x = Same(parameters.values(), lr=0.1), torch.full((2,), 4.0)
+        gradients = {name: torch.ones(2) for name in parameters}
+        found = adapt(optimizer, parameters, gradients, {"a": x, "b": x}, clip_factor=0.5)
+    finally:
+        del RULES[full_name(Same)]
+    assert x.tolist() == [4.0, 4.0]
+    assert {name: value.tolist() for name, value in found.items()} == {"a": [2.0, 2.0], "b": [2.0, 2.0]}
+
+
 def test_lambs_own_clipping_is_a_constant_too():
     """LAMB that clips = LAMB without, fed with clipped gradients, times the clip factor."""
     generator = torch.Generator().manual_seed(3)

@@ -187,7 +187,7 @@ def test_a_large_norm_clips_nothing():
 )
 def test_a_number_out_of_range_is_named(knob, value):
     loop = make_loop(parts=1)
-    with pytest.raises(ValueError, match=f"expected {knob} >=? [01], got {value}"):
+    with pytest.raises(ValueError, match=f"expected {knob} (to be an integer )?>=? [01], got {value}"):
         BilevelLoop(
             loop.program,
             loop.base,

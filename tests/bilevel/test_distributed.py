@@ -221,8 +221,134 @@ def test_a_meta_step_moves_the_meta_gradient_and_nothing_else(tmp_path):
             both = found[f"{kind}, base and meta, {accumulate}"]
             buffers = [call for call in base if call[0] == "broadcast_"]
             assert sum(n for _, n in buffers) == sum(b.numel() for b in loop.base.buffers())
-            assert [call for call in base if call not in buffers] == [("allreduce_", theta)]
-            assert [call for call in both if call not in buffers] == [("allreduce_", theta), ("allreduce_", lam)]
+            told = len(list(loop.base.parameters()))  # for each whether anybody used it
+            rest = [[call for call in calls if call not in buffers] for calls in (base, both)]
+            assert rest == [[("allreduce_", theta + told)], [("allreduce_", theta + told), ("allreduce_", lam)]]
+
+
+class TwoHeads(nn.Module):
+    """Batches of one label go through one head; a third is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(3, 2) for _ in range(3)).double()
+
+    def forward(self, inputs, head):
+        return self.heads[head](inputs)
+
+
+class Conditional:
+    """A program whose micro-batches use one head each; λ is a scalar decay."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def buffers(self):
+        return []
+
+    def base_loss(self, base, meta, batch):
+        return self.meta_loss(base, meta, batch) + meta["decay"].exp() * base["heads.0.weight"].square().sum()
+
+    def meta_loss(self, base, meta, batch):
+        inputs, head = batch
+        return torch.func.functional_call(self.model, dict(base), (inputs, head)).square().mean()
+
+
+class Alternating:
+    """Batches for head 0, 1, 0, 1, …, the same in each process."""
+
+    def __init__(self) -> None:
+        self.k = 0
+
+    def __next__(self):
+        self.k += 1
+        return torch.full((4, 3), 0.1 * self.k, dtype=torch.float64), (self.k + 1) % 2
+
+    def state_dict(self):
+        return {"k": self.k}
+
+    def load_state_dict(self, state):
+        self.k = state["k"]
+
+
+def conditional(group=None) -> BilevelLoop:
+    torch.manual_seed(0)
+    model, meta = TwoHeads(), nn.ParameterDict({"decay": torch.tensor(-3.0, dtype=torch.float64)})
+    if group is not None:  # what the first process has is what all start with
+        torch.manual_seed(dist.get_rank())
+        nn.init.normal_(model.heads[2].weight) if dist.get_rank() else None
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    meta_optimizer = torch.optim.SGD(meta.parameters(), lr=1.0)
+    streams = Alternating(), Alternating()
+    options = {"method": "sama", "alpha": 0.1, "unroll_steps": 2, "accumulate": 2, "group": group}
+    return BilevelLoop(Conditional(model), model, meta, optimizer, meta_optimizer, *streams, **options)
+
+
+def train_conditional() -> tuple[torch.Tensor, torch.Tensor, str]:
+    """A healthy run; and one in which a meta loss fails in every process, is caught, and the training goes on."""
+    loop = conditional(dist.group.WORLD)
+    for _ in range(4):
+        loop.step()
+    spoiled = conditional(dist.group.WORLD)
+    spoiled.step()
+    original = spoiled.program.meta_loss
+
+    def fail(base, meta, batch):  # found out after the λ gradients are on their way
+        return original(base, meta, batch) * float("nan")
+
+    spoiled.program.meta_loss, message = fail, ""
+    spoiled.program.base_loss = lambda base, meta, batch: (  # the base loss goes on
+        original(base, meta, batch) + meta["decay"].exp() * base["heads.0.weight"].square().sum()
+    )
+    try:
+        spoiled.step()
+    except FloatingPointError as error:
+        message = str(error)
+    spoiled.program.meta_loss = original
+    spoiled.step()
+    return values(loop), values(spoiled), message
+
+
+def test_parameters_that_a_micro_batch_leaves_out_keep_the_gradient_of_the_others(tmp_path):
+    """And one that no process uses is left alone, as in one process: no weight decay, no state."""
+    alone = conditional()
+    start = values(alone)
+    for _ in range(4):
+        alone.step()
+    unused = slice(2 * 8, 3 * 8)
+    for found, spoiled, message in run(2, train_conditional, tmp_path):
+        torch.testing.assert_close(found, values(alone), rtol=1e-10, atol=1e-12)
+        assert torch.equal(found[unused], start[unused])
+        assert (found[: 2 * 8] - start[: 2 * 8]).abs().min() > 1e-3
+        assert message.startswith("step 2: the meta loss is nan")
+        assert spoiled.isfinite().all()
+
+
+def reduce_twice() -> tuple[str, list[str], str]:
+    mean = Mean({"a": torch.zeros(2), "b": torch.zeros(2)}, dist.group.WORLD)
+    messages = []
+    for names in (["a", "a"], ["a"]):
+        try:
+            for name in names:
+                mean.put(name, torch.ones(2))
+            mean.take()
+        except ValueError as error:
+            messages.append(str(error))
+        mean.begin()
+    some = Mean({"a": torch.zeros(2), "b": torch.zeros(2), "c": torch.zeros(2)}, dist.group.WORLD, partial=True)
+    some.put("a", torch.ones(2))
+    if dist.get_rank():
+        some.put("b", torch.full((2,), 4.0))
+    found = {name: value.tolist() for name, value in some.take().items()}
+    return messages[0], messages[1:], str(found)
+
+
+def test_what_does_not_arrive_or_arrives_twice(tmp_path):
+    for twice, rest, found in run(2, reduce_twice, tmp_path):
+        assert twice.startswith("the gradient of a came in two parts of one backward pass")
+        assert "use_reentrant=False" in twice
+        assert rest == ["expected a value of each name, got none of b"]
+        assert found == str({"a": [1.0, 1.0], "b": [2.0, 2.0]})
 
 
 class Watch(torch.autograd.Function):
@@ -244,7 +370,7 @@ def overlap() -> tuple[list[int], list[tuple[str, int]], bool]:
     rank = dist.get_rank()
     torch.manual_seed(rank)
     leaves = {f"layer {k}": torch.randn(8, 8, requires_grad=True) for k in range(3)}
-    mean = Mean(leaves, dist.group.WORLD, bucket_bytes=8 * 8 * 4)
+    mean = Mean(leaves, dist.group.WORLD, bucket_bytes=8 * 8 * 4)  # a bucket a layer
     log: list[int] = []
     x = torch.randn(4, 8)
     for weight in leaves.values():
