@@ -274,13 +274,15 @@ class Alternating:
 def conditional(group=None) -> BilevelLoop:
     torch.manual_seed(0)
     model, meta = TwoHeads(), nn.ParameterDict({"decay": torch.tensor(-3.0, dtype=torch.float64)})
-    if group is not None:  # what the first process has is what all start with
-        torch.manual_seed(dist.get_rank())
-        nn.init.normal_(model.heads[2].weight) if dist.get_rank() else None
+    teacher = copy.deepcopy(model)
+    if group is not None and dist.get_rank():  # what the first process has is what all start with
+        for module in (model, teacher):
+            nn.init.normal_(module.heads[2].weight)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
     meta_optimizer = torch.optim.SGD(meta.parameters(), lr=1.0)
     streams = Alternating(), Alternating()
     options = {"method": "sama", "alpha": 0.1, "unroll_steps": 2, "accumulate": 2, "group": group}
+    options["extra_state"] = {"teacher": teacher}
     return BilevelLoop(Conditional(model), model, meta, optimizer, meta_optimizer, *streams, **options)
 
 
@@ -306,6 +308,9 @@ def train_conditional() -> tuple[torch.Tensor, torch.Tensor, str]:
         message = str(error)
     spoiled.program.meta_loss = original
     spoiled.step()
+    teacher = loop.extra_state["teacher"]
+    assert isinstance(teacher, TwoHeads)
+    assert torch.equal(teacher.heads[2].weight, loop.base.get_parameter("heads.2.weight"))
     return values(loop), values(spoiled), message
 
 
