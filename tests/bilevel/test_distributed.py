@@ -255,14 +255,14 @@ class Conditional:
 
 
 class Alternating:
-    """Batches for head 0, 1, 0, 1, …, the same in each process."""
+    """One stream of batches for heads 0, 0, 1, 1, 0, …, dealt to the processes in turn."""
 
-    def __init__(self) -> None:
-        self.k = 0
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.k, self.rank, self.world_size = 0, rank, world_size
 
     def __next__(self):
-        self.k += 1
-        return torch.full((4, 3), 0.1 * self.k, dtype=torch.float64), (self.k + 1) % 2
+        number, self.k = self.k * self.world_size + self.rank, self.k + 1
+        return torch.full((4, 3), 0.1 * (number + 1), dtype=torch.float64), number // 2 % 2
 
     def state_dict(self):
         return {"k": self.k}
@@ -280,8 +280,10 @@ def conditional(group=None) -> BilevelLoop:
             nn.init.normal_(module.heads[2].weight)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
     meta_optimizer = torch.optim.SGD(meta.parameters(), lr=1.0)
-    streams = Alternating(), Alternating()
-    options = {"method": "sama", "alpha": 0.1, "unroll_steps": 2, "accumulate": 2, "group": group}
+    world_size = 1 if group is None else group.size()
+    streams = [Alternating(0 if group is None else group.rank(), world_size) for _ in range(2)]
+    parts = {"accumulate": 4 // world_size, "meta_accumulate": 2 // world_size}
+    options = {"method": "sama", "alpha": 0.1, "unroll_steps": 2, "group": group, **parts}
     options["extra_state"] = {"teacher": teacher}
     return BilevelLoop(Conditional(model), model, meta, optimizer, meta_optimizer, *streams, **options)
 
