@@ -43,9 +43,15 @@ def observed() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def jobs() -> dict[str, tuple[str, set[str]]]:
-    """Rule -> the stage it calls and the modules of sama among its inputs, as Snakemake itself resolves them."""
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, set[str]]]:
+    """Rule -> the stage it calls and the modules of sama among its inputs, as Snakemake itself resolves them.
+
+    Of an experiment that needs every rule: its scores read all that other stages make.
+    """
+    overlay = tmp_path_factory.mktemp("config") / "every_rule.yaml"
+    overlay.write_text(yaml.safe_dump({"scores": {"methods": ["meta_weight", "meta_weight_loss", "aum"]}}))
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "--forceall", "--printshellcmds"]
+    command += ["--configfile", str(overlay)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, tuple[str, set[str]]] = {}
@@ -112,7 +118,7 @@ def copy(tmp_path: Path) -> Path:
 GAINS = {
     "at the top": "\nimport sama.guard\n",
     "lazily": "\ndef lazy():\n    from sama import guard\n    return guard\n",
-    "relatively": "\ndef lazy():\n    from . import guard\n    return guard\n",
+    "relatively": "\ndef lazy():\n    from .. import guard\n    return guard\n",
     "an attribute": "\nif 1:\n    from sama.guard import hold_folder as _\n",
     "by name": "\nimport importlib\nx = importlib.import_module('sama.guard')\n",
 }
@@ -121,7 +127,7 @@ GAINS = {
 @pytest.mark.parametrize("how", GAINS)
 def test_an_import_gained_deep_down_is_drift(copy: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert stages.main(["--check", "--root", str(copy)]) == 0
-    module = copy / "sama" / "selection.py"
+    module = copy / "sama" / "selection" / "__init__.py"
     module.write_text(module.read_text() + GAINS[how])
     assert stages.main(["--check", "--root", str(copy)]) == 1
     errors = capsys.readouterr().err
@@ -148,7 +154,7 @@ def test_a_section_gained_is_drift(copy: Path) -> None:
 
 def test_rewriting_keeps_the_rest_of_dvc_yaml(copy: Path) -> None:
     before = yaml.safe_load((copy / "dvc.yaml").read_text())
-    (copy / "sama" / "selection.py").write_text("from sama import guard as _\n")
+    (copy / "sama" / "selection" / "__init__.py").write_text("from sama import guard as _\n")
     stages.main(["--root", str(copy)])
     text = (copy / "dvc.yaml").read_text()
     assert text.startswith((ROOT / "dvc.yaml").read_text().splitlines()[0])
@@ -168,7 +174,7 @@ def test_a_new_stage_needs_a_phase(copy: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("text", ["importlib.import_module(name)", "import_module(f'sama.{name}')", "__import__(name)"])
 def test_an_import_that_cannot_be_followed_is_refused(copy: Path, text: str) -> None:
-    module = copy / "sama" / "selection.py"
+    module = copy / "sama" / "selection" / "__init__.py"
     module.write_text(module.read_text() + f"\ndef load(name):\n    return {text}\n")
-    with pytest.raises(ValueError, match=r"selection\.py:\d+: expected import_module with a module written out"):
+    with pytest.raises(ValueError, match=r"__init__\.py:\d+: expected import_module with a module written out"):
         stages.scan(copy)
