@@ -115,6 +115,13 @@ def test_d2_by_hand():
     assert kept_of(scores, "d2", 0.5, features=features, **{**options, "gamma_reverse": 1e6}) == [0, 1]
 
 
+def test_d2_neighbours_are_mutual():
+    """Each of 0°, 10°, 25° and 180° has one nearest; 25° is nearest to 180° alone, but hears 10° and 180°."""
+    options = {"neighbors": 1, "gamma_forward": 0.0, "gamma_reverse": 1e6}
+    rows = kept_of([0.0, 0.3, 1.0, 0.9], "d2", 0.7, features=on_circle(0, 10, 25, 180), **options)
+    assert rows == [2]  # 1.0 + 0.3 + 0.9; heard one way only, 180° would lead with 0.9 + 1.0
+
+
 def test_d2_forward_messages_favour_dense_regions():
     features = on_circle(0, 1, 2, 90, 180)
     scores = [0.5, 0.5, 0.5, 0.55, 0.0]

@@ -17,13 +17,14 @@ LN3 = math.log(3)
 def test_by_hand():
     recorder = Recorder(torch.tensor([0, 1, 2]), classes=3, visits=2)
     recorder(torch.tensor([2, 0]), torch.tensor([[0.0, 1.0, 0.5], [5.0, 5.0, -90.0]]))
-    recorder(torch.tensor([1]), torch.tensor([[0.0, LN3, -90.0]]))
+    recorder(torch.tensor([1]), torch.tensor([[0.0, 0.0, -90.0]]))
     recorder(torch.tensor([1, 0]), torch.tensor([[LN3, 0.0, -90.0], [9.0, 5.0, 2.0]]))
-    np.testing.assert_allclose(recorder.margin[0], [0.0, LN3, -0.5], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(recorder.margin[0], [0.0, 0.0, -0.5], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(recorder.margin[1, :2], [4.0, -LN3], rtol=1e-6)
-    np.testing.assert_allclose(recorder.probability[:, 1], [0.75, 0.25], rtol=1e-6)
-    # from (1/4, 3/4) to (3/4, 1/4): 3/4 ln 3 − 1/4 ln 3
-    np.testing.assert_allclose(recorder.divergence[:, 1], [np.nan, LN3 / 2], rtol=1e-5)
+    np.testing.assert_allclose(recorder.probability[:, 1], [0.5, 0.25], rtol=1e-6)
+    # from (1/2, 1/2) to (3/4, 1/4)
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    np.testing.assert_allclose(recorder.divergence[:, 1], [np.nan, expected], rtol=1e-5)
     assert torch.isnan(recorder.margin[1, 2])  # not seen again
 
 
