@@ -39,7 +39,8 @@ def detection(config: Config, seed: int, methods: list[str], folder: Path) -> di
     data = {"images": folder / "images.npy", "manifest": folder / f"seed{seed}" / "manifest.parquet"}
     needed = {SCORES[method].reads for method in methods}
     common = {**data, "seed": seed, "model": config.model, "runtime": config.runtime}
-    for reads, features in (("meta", None), ("meta_loss", ("loss",))):
+    networks: dict[str, Any] = {"meta": None, "meta_loss": ("loss",)}
+    for reads, features in networks.items():
         if reads in needed:
             meta_train.run(
                 out=folder / reads, work=folder / "work", meta=config.meta, features=features, **common

@@ -42,7 +42,8 @@ def d2(
     graph.sort_indices()
     start, targets = graph.indptr, graph.indices
     sources = np.repeat(np.arange(len(units)), np.diff(start))
-    squared = np.square(units[sources] - units[targets]).sum(axis=-1)
+    pieces = np.array_split(np.arange(len(sources)), len(sources) // 2**16 + 1)  # all differences at once are edges × d
+    squared = np.concatenate([np.square(units[sources[p]] - units[targets[p]]).sum(axis=-1) for p in pieces])
 
     values = scores[order].astype(np.float64)
     spread = np.ptp(values)
