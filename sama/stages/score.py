@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from sama.config import ModelConfig, RuntimeConfig, ScoresConfig, TrainingConfig
 from sama.data import manifest as manifests
@@ -181,5 +182,9 @@ class _Sources:
         frame = read_parquet(self.weights, ["sample_id", "weight"])
         if not np.array_equal(frame["sample_id"].to_numpy(str), self.split.sample_id):
             raise SamaError(f"{self.weights}: its sample ids are not those of split train in {self.dataset.path}")
+        if SCORES[self.method].reads == "meta_loss" and "uncertainty" in pq.read_schema(self.weights).names:
+            raise SamaError(
+                f"{self.weights}: its meta network saw the uncertainty, expected a meta training with --features loss"
+            )
         self.spend(read_json(self.weights.parent / "summary.json")["cost"])
         return frame["weight"].to_numpy(np.float64)

@@ -217,6 +217,8 @@ def test_meta_training_with_the_loss_alone(data, tmp_path):
     assert len(keys) == 2
     scored(data, tmp_path / "s.parquet", "meta_weight_loss", weights=tmp_path / "loss" / "weights.parquet")
     assert pd.read_parquet(tmp_path / "s.parquet")["score"].tolist() == frames["loss"]["weight"].tolist()
+    with pytest.raises(SamaError, match="its meta network saw the uncertainty"):
+        scored(data, tmp_path / "s.parquet", "meta_weight_loss", weights=tmp_path / "both" / "weights.parquet")
 
 
 def test_every_strategy_selects_from_a_score(data, observed, tmp_path):
