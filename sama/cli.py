@@ -35,6 +35,7 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "prepare": Stage("sama.stages.prepare", "images, splits, planted noise, manifest"),
     "meta-train": Stage("sama.stages.meta_train", "SAMA meta training: an importance weight for every example"),
+    "observe": Stage("sama.stages.observe", "one watched training: dynamics and features that scores read"),
     "score": Stage("sama.stages.score", "a pruning score for every training example"),
     "select": Stage("sama.stages.select", "the ids that are kept at a pruning ratio"),
     "retrain": Stage("sama.stages.retrain", "ordinary training on the kept examples"),

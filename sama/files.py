@@ -65,9 +65,10 @@ def read_json(path: Path) -> Any:
         raise SamaError(f"{path}: not valid JSON ({error})") from error
 
 
-def write_parquet(path: Path, frame: pd.DataFrame) -> None:
-    """Write `frame` without its index, atomically; the same frame gives the same bytes."""
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+def write_parquet(path: Path, frame: pd.DataFrame, facts: dict[str, str] | None = None) -> None:
+    """Write `frame` without its index, and `facts` beside it, atomically; the same content gives the same bytes."""
+    metadata = {"sama": json.dumps(facts, sort_keys=True)} if facts else None
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(metadata)
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -84,6 +85,16 @@ def read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
     if absent:
         raise SamaError(f"{path}: expected a column {absent[0]!r}, got {', '.join(present)}")
     return pq.read_table(path, columns=columns).to_pandas()
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """The facts that `write_parquet` left in the file; none in a file of another maker."""
+    try:
+        return json.loads((pq.read_schema(path).metadata or {}).get(b"sama", b"{}"))
+    except FileNotFoundError as error:
+        raise SamaError(f"{path}: missing") from error
+    except pa.ArrowInvalid as error:
+        raise SamaError(f"{path}: not a parquet file ({error})") from error
 
 
 def copy(source: Path, target: Path) -> None:

@@ -206,6 +206,7 @@ def train(
     progress: Callable[[int], None] | None = None,
     resume: dict[str, Any] | None = None,
     save: Callable[[int, dict[str, Any]], None] | None = None,
+    observe: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Cost:
     """Train `model` in place on `examples` by `recipe`.
 
@@ -221,6 +222,7 @@ def train(
         progress: called with the step after each one.
         resume: state that `save` was given, to continue from.
         save: called with the step and the whole state every `checkpoint_every` steps.
+        observe: called with the indices [batch] and the detached logits [batch, classes] of every batch.
 
     Returns:
         What the training cost, validation not counted.
@@ -232,9 +234,9 @@ def train(
     optimizer = make_optimizer(recipe.optimizer, model.parameters())
     scheduler = make_scheduler(recipe, optimizer)
 
-    def make(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def make(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         inputs = augment(examples.inputs(indices, device), recipe.augment, generator)
-        return inputs, examples.labels[indices].to(device)
+        return indices, inputs, examples.labels[indices].to(device)
 
     batches = ShuffledBatches(len(examples), recipe.batch_size // recipe.accumulate, seed, make)
     precision = Precision(recipe.precision, device.type)
@@ -254,9 +256,12 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
         for _ in range(recipe.accumulate):
-            inputs, labels = next(batches)
+            indices, inputs, labels = next(batches)
             with precision.autocast():
-                loss = cross_entropy(forward(inputs), labels)
+                logits = forward(inputs)
+                loss = cross_entropy(logits, labels)
+            if observe:
+                observe(indices, logits.detach())
             require_finite(loss, "training loss", step + 1, {"inputs": inputs, **dict(model.named_parameters())})
             precision.base_scaler.scale(loss / recipe.accumulate).backward()
             total += loss.detach() / recipe.accumulate

@@ -87,7 +87,18 @@ def test_overlays_merge_as_snakemake_merges():
         ),
         ({"selection": {"pruning_ratios": [0.3, 0.3]}}, "expected distinct ratios, got 0.3, 0.3"),
         ({"data": {"source": "digit"}}, r"data.source: unknown 'digit' \(did you mean digits\?\)"),
-        ({"selection": {"strategy": 7}}, r"strategy: unknown 7 \(expected 'global' or 'class_balanced'\)"),
+        (
+            {"selection": {"strategy": 7}},
+            r"strategy: unknown 7 \(expected 'global', 'class_balanced', 'stratified' or 'd2'\)",
+        ),
+        (
+            {"scores": {"methods": ["random", "dynunc"]}},
+            r"scores.methods.1: unknown 'dynunc' \(did you mean dyn_unc\?\)",
+        ),
+        (
+            {"scores": {"methods": ["el2n_r"]}},
+            r"scores.methods.0: unknown 'el2n_r' \(did you mean el2n or el2n_reversed\?\)",
+        ),
         ({"seeds": [1, 1]}, "seeds: expected distinct seeds, got 1, 1"),
         ({"seeds": [-1]}, r"expected seeds in 0\.\.2147483647, got -1"),
         ({"data": {"noise": {"kind": "none", "rate": 0.3}}}, "kind 'none' does not go with rate 0.3"),

@@ -14,12 +14,22 @@ LAYERS = [
     {"adaptation"},
     {"hypergradient"},
     {"bilevel"},
-    {"tracking", "training", "selection", "scores", "programs", "data", "networks", "report"},
+    {"tracking", "training", "observation", "selection", "scores", "programs", "data", "networks", "report"},
     {"stages"},
     {"launch", "command", "pipeline", "cli"},
 ]
 BESIDE = {"config", "files", "errors", "guard", "metrics", ""}  # used by the upper layers; "" is sama itself
-NUMERIC = {"adaptation", "hypergradient", "bilevel", "programs", "networks", "training", "scores", "selection"}
+NUMERIC = {
+    "adaptation",
+    "hypergradient",
+    "bilevel",
+    "programs",
+    "networks",
+    "training",
+    "observation",
+    "scores",
+    "selection",
+}
 OUTSIDE = {"pydantic", "pyarrow", "click", "mlflow", "submitit", "snakemake", "dvc", "yaml", "rich", "pandas"}
 LAYER = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 

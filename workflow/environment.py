@@ -11,7 +11,7 @@ from sama.errors import SamaError
 from sama.files import write_text
 
 STARTED = time.time()
-LAUNCHABLE = ("meta_train", "score", "retrain")
+LAUNCHABLE = ("meta_train", "observe", "score", "retrain")
 
 
 def inherit(root: Path, config: Config, logs: str, gpus: int) -> None:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "sama"
 PHASES = {
     "prepare": ("prepare",),
-    "search": ("meta_train", "score"),
+    "search": ("meta_train", "observe", "score"),
     "select": ("select",),
     "retrain": ("retrain",),
     "evaluate": ("evaluate", "summarize"),

@@ -19,7 +19,7 @@ from sama.config.base import Section
 from sama.config.data import DataConfig, NoiseConfig, SplitConfig
 from sama.config.meta import MetaConfig, MetaNetworkConfig, MethodOptions
 from sama.config.model import ModelConfig
-from sama.config.pruning import ProxyConfig, ScoresConfig, SelectionConfig
+from sama.config.pruning import ObserveConfig, ProxyConfig, ScoresConfig, SelectionConfig
 from sama.config.runtime import LauncherConfig, RuntimeConfig
 from sama.config.training import AugmentConfig, OptimizerConfig, TrainingConfig
 from sama.errors import SamaError
@@ -34,6 +34,7 @@ __all__ = [
     "MethodOptions",
     "ModelConfig",
     "NoiseConfig",
+    "ObserveConfig",
     "OptimizerConfig",
     "ProxyConfig",
     "RuntimeConfig",
@@ -69,6 +70,7 @@ class Config(Section):
         default_factory=TrainingConfig, description="the recipe of every ordinary training"
     )
     meta: MetaConfig = Field(default_factory=MetaConfig, description="SAMA meta training")
+    observe: ObserveConfig = Field(default_factory=ObserveConfig, description="the training that some scores watch")
     scores: ScoresConfig = Field(default_factory=ScoresConfig, description="pruning scores")
     selection: SelectionConfig = Field(default_factory=SelectionConfig, description="which examples are kept")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="threads and device")
@@ -139,8 +141,10 @@ def _problem(item: Any) -> str:
     got = item["input"]
     if item["type"] == "literal_error":
         expected = item["ctx"]["expected"]
-        close = difflib.get_close_matches(str(got), re.findall(r"'([^']+)'", expected), n=1)
-        return f"{key}: unknown {got!r} (" + (f"did you mean {close[0]}?)" if close else f"expected {expected})")
+        close = difflib.get_close_matches(str(got), re.findall(r"'([^']+)'", expected), n=3)
+        return f"{key}: unknown {got!r} (" + (
+            f"did you mean {' or '.join(close)}?)" if close else f"expected {expected})"
+        )
     shown = "" if isinstance(got, BaseModel | dict) else f", got {got!r}"
     return f"{key}: {item['msg'].removeprefix('Value error, ')}{'' if 'got' in item['msg'] else shown}"
 

@@ -14,7 +14,7 @@ from sama.bilevel import checkpoint
 from sama.config import ModelConfig, RuntimeConfig
 from sama.data.manifest import Dataset
 from sama.errors import SamaError
-from sama.files import atomic, copy, sha256
+from sama.files import atomic, copy, read_facts, read_parquet, sha256
 from sama.metrics import MetricLog
 from sama.networks.classifiers import build_classifier
 from sama.stages._keys import source_hash
@@ -25,7 +25,7 @@ def examples(dataset: Dataset, split: str, *, labels: str = "observed", kept: np
     """Images and labels of a split, or of the `kept` sample ids of it.
 
     Raises:
-        SamaError: clean labels are asked for and unknown, or a kept id is not in the split.
+        SamaError: clean labels are asked for and unknown, or a kept id is not in the split or stands twice.
     """
     part = dataset.split(split)
     values = part.label
@@ -40,8 +40,29 @@ def examples(dataset: Dataset, split: str, *, labels: str = "observed", kept: np
         found = inside & (part.sample_id[np.where(inside, rows, 0)] == kept)
         if not found.all():
             raise SamaError(f"kept id {kept[~found][0]} is not in split {split}: was it made for other data?")
+        rows, count = np.unique(rows, return_counts=True)  # sorted: the order of a list changes nothing
+        if count.max(initial=1) > 1:
+            raise SamaError(f"kept id {part.sample_id[rows[count > 1][0]]} stands {count.max()} times, expected once")
         images, values = images[rows], values[rows]
     return Examples(torch.from_numpy(images), torch.from_numpy(values), dataset.channel_mean, dataset.channel_std)
+
+
+def kept_ids(path: Path, dataset: Dataset) -> np.ndarray:
+    """The sample ids [k] of a kept list; one without a hash, of another maker, is taken as it is.
+
+    Raises:
+        SamaError: the list is missing or empty, or it was made for other data.
+    """
+    ids = read_parquet(path, ["sample_id"])["sample_id"].to_numpy(str)
+    made_for = read_facts(path).get("data", dataset.content_hash)
+    if made_for != dataset.content_hash:
+        raise SamaError(
+            f"{path}: made for other data (content hash {made_for[:12]}…), expected a kept list of {dataset.path}"
+            f" ({dataset.content_hash[:12]}…)"
+        )
+    if not len(ids):
+        raise SamaError(f"{path}: keeps no example")
+    return ids
 
 
 def classifier(model: ModelConfig, dataset: Dataset, seed: int) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ def run(
     out: Path,
     work: Path,
     seed: int,
+    features: tuple[Literal["loss", "uncertainty"], ...] | None = None,
     model: ModelConfig,
     meta: MetaConfig,
     runtime: RuntimeConfig,
@@ -44,6 +45,7 @@ def run(
         out: folder for weights.parquet, model.safetensors, meta_network.safetensors, metrics.jsonl, summary.json.
         work: folder for the checkpoint and the growing metrics; an interrupted run continues from it.
         seed: of initialisation, order of the examples and augmentation.
+        features: of the meta network, instead of the configured ones.
         model: the base model.
         meta: SAMA and the recipe of the base level.
         runtime: threads and device.
@@ -51,6 +53,8 @@ def run(
     Raises:
         SamaError: the data or the model do not fit. FloatingPointError: a loss is not finite.
     """
+    if features is not None:
+        meta = meta.model_copy(update={"network": meta.network.model_copy(update={"features": features})})
     device = device_of(runtime)
     dataset = manifests.load(images, manifest)
     key = run_key("meta_train", seed, dataset, model, meta)

@@ -7,9 +7,9 @@ import numpy as np
 
 from sama.config import ModelConfig, RuntimeConfig, TrainingConfig
 from sama.data import manifest as manifests
-from sama.files import read_parquet, write_json
+from sama.files import write_json
 from sama.metrics import Progress
-from sama.stages._common import Run, classifier, device_of, examples, save_weights
+from sama.stages._common import Run, classifier, device_of, examples, kept_ids, save_weights
 from sama.stages._keys import run_key
 from sama.training import accuracy, predict, train
 
@@ -48,7 +48,7 @@ def run(
     """
     device = device_of(runtime)
     dataset = manifests.load(images, manifest)
-    ids = None if kept is None else read_parquet(kept, ["sample_id"])["sample_id"].to_numpy(str)
+    ids = None if kept is None else kept_ids(kept, dataset)
     data = examples(dataset, "train", labels=labels, kept=ids)
     validation = examples(dataset, "validation")
     key = run_key("retrain", seed, dataset, model, training, labels, *([] if kept is None else [kept]))

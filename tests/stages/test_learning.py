@@ -51,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def paths(data: Path) -> dict[str, Path]:
+def paths(data: Path) -> dict[str, Any]:
     return {"images": data / "images.npy", "manifest": data / "seed0" / "manifest.parquet"}
 
 

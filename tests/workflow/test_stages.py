@@ -35,6 +35,13 @@ for name in sys.argv[1:]:
 print(json.dumps(seen))
 """
 
+READING: dict[str, tuple[str, str] | None] = {  # method -> what its command line hands it, of seed 3
+    "meta_weight": ("--weights", "results/digits_pruning/meta/seed3/weights.parquet"),
+    "meta_weight_loss": ("--weights", "results/digits_pruning/meta/seed3/loss_only/weights.parquet"),
+    "aum": ("--observed", "results/digits_pruning/scores/seed3/observed"),
+    "random": None,
+}
+
 
 @pytest.fixture(scope="module")
 def observed() -> dict[str, Any]:
@@ -43,13 +50,22 @@ def observed() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def jobs() -> dict[str, tuple[str, set[str]]]:
-    """Rule -> the stage it calls and the modules of sama among its inputs, as Snakemake itself resolves them."""
+def dry_run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What Snakemake would do for an experiment that needs every rule: its scores read all that other stages make."""
+    overlay = tmp_path_factory.mktemp("config") / "every_rule.yaml"
+    overlay.write_text(yaml.safe_dump({"scores": {"methods": list(READING)}, "selection": {"strategy": "d2"}}))
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "--forceall", "--printshellcmds"]
+    command += ["--configfile", str(overlay)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def jobs(dry_run: str) -> dict[str, tuple[str, set[str]]]:
+    """Rule -> the stage it calls and the modules of sama among its inputs, as Snakemake itself resolves them."""
     found: dict[str, tuple[str, set[str]]] = {}
-    for block in re.split(r"^(?:rule|localrule|checkpoint) ", done.stdout + done.stderr, flags=re.MULTILINE)[1:]:
+    for block in re.split(r"^(?:rule|localrule|checkpoint) ", dry_run, flags=re.MULTILINE)[1:]:
         rule = block.split(":", 1)[0]
         inputs = re.search(r"^    input: (.*)$", block, flags=re.MULTILINE)
         command_line = re.search(r"-m sama\.cli (.*)$", block, flags=re.MULTILINE)
@@ -59,6 +75,23 @@ def jobs() -> dict[str, tuple[str, set[str]]]:
             files = {item for item in inputs[1].split(", ") if item.startswith("sama/")}
             found[rule] = (stage.replace("-", "_"), files)
     return found
+
+
+def test_a_score_is_handed_what_it_reads_and_d2_its_features(dry_run: str) -> None:
+    commands = re.findall(r"-m sama\.cli (.*)$", dry_run, flags=re.MULTILINE)
+    made = {word for line in commands for word in re.findall(r"--out (\S+)", line)}
+    for method, words in READING.items():
+        (line,) = (line for line in commands if f"--method {method} " in line and "/seed3/" in line)
+        option = re.search(r"(--weights|--observed) (\S+)", line)
+        assert (option.groups() if option else None) == words, method
+        if words:
+            assert words[1] in made or str(Path(words[1]).parent) in made, method
+    chosen = [line for line in commands if " select " in f" {line}"]
+    assert chosen
+    for line in chosen:
+        seed = re.search(r"--seed (\d+)", line)
+        assert seed is not None
+        assert f"--features results/digits_pruning/scores/seed{seed[1]}/observed/features.safetensors" in line
 
 
 def test_nothing_has_drifted() -> None:
@@ -112,7 +145,7 @@ def copy(tmp_path: Path) -> Path:
 GAINS = {
     "at the top": "\nimport sama.guard\n",
     "lazily": "\ndef lazy():\n    from sama import guard\n    return guard\n",
-    "relatively": "\ndef lazy():\n    from . import guard\n    return guard\n",
+    "relatively": "\ndef lazy():\n    from .. import guard\n    return guard\n",
     "an attribute": "\nif 1:\n    from sama.guard import hold_folder as _\n",
     "by name": "\nimport importlib\nx = importlib.import_module('sama.guard')\n",
 }
@@ -121,7 +154,7 @@ GAINS = {
 @pytest.mark.parametrize("how", GAINS)
 def test_an_import_gained_deep_down_is_drift(copy: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert stages.main(["--check", "--root", str(copy)]) == 0
-    module = copy / "sama" / "selection.py"
+    module = copy / "sama" / "selection" / "__init__.py"
     module.write_text(module.read_text() + GAINS[how])
     assert stages.main(["--check", "--root", str(copy)]) == 1
     errors = capsys.readouterr().err
@@ -148,7 +181,7 @@ def test_a_section_gained_is_drift(copy: Path) -> None:
 
 def test_rewriting_keeps_the_rest_of_dvc_yaml(copy: Path) -> None:
     before = yaml.safe_load((copy / "dvc.yaml").read_text())
-    (copy / "sama" / "selection.py").write_text("from sama import guard as _\n")
+    (copy / "sama" / "selection" / "__init__.py").write_text("from sama import guard as _\n")
     stages.main(["--root", str(copy)])
     text = (copy / "dvc.yaml").read_text()
     assert text.startswith((ROOT / "dvc.yaml").read_text().splitlines()[0])
@@ -168,7 +201,7 @@ def test_a_new_stage_needs_a_phase(copy: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("text", ["importlib.import_module(name)", "import_module(f'sama.{name}')", "__import__(name)"])
 def test_an_import_that_cannot_be_followed_is_refused(copy: Path, text: str) -> None:
-    module = copy / "sama" / "selection.py"
+    module = copy / "sama" / "selection" / "__init__.py"
     module.write_text(module.read_text() + f"\ndef load(name):\n    return {text}\n")
-    with pytest.raises(ValueError, match=r"selection\.py:\d+: expected import_module with a module written out"):
+    with pytest.raises(ValueError, match=r"__init__\.py:\d+: expected import_module with a module written out"):
         stages.scan(copy)

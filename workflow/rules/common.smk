@@ -8,6 +8,7 @@ sys.path.insert(0, workflow.basedir)
 
 from sama.config import dump_yaml, validate
 from sama.errors import SamaError
+from sama.scores import SCORES
 from workflow import environment
 from workflow import stages as stage_list
 

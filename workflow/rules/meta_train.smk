@@ -28,6 +28,26 @@ rule meta_train:
         settings=SETTINGS,
         folder=subpath(output.weights, parent=True),
         work=f"{WORK}/meta_seed{{seed}}",
+        features="",
     shell:
         "exec python -m sama.cli $LAUNCH_META_TRAIN meta-train --config {params.settings} --images {input.images} --manifest {input.manifest}"
-        " --out {params.folder} --work {params.work} --seed {wildcards.seed} &> {log}"
+        " --out {params.folder} --work {params.work} --seed {wildcards.seed} {params.features} &> {log}"
+
+
+use rule meta_train as meta_train_loss with:
+    output:
+        weights=f"{RESULTS}/meta/seed{{seed}}/loss_only/weights.parquet",
+        model=f"{RESULTS}/meta/seed{{seed}}/loss_only/model.safetensors",
+        network=f"{RESULTS}/meta/seed{{seed}}/loss_only/meta_network.safetensors",
+        metrics=f"{RESULTS}/meta/seed{{seed}}/loss_only/metrics.jsonl",
+        summary=f"{RESULTS}/meta/seed{{seed}}/loss_only/summary.json",
+    log:
+        f"{LOGS}/meta_train/seed{{seed}}_loss_only.log",
+    benchmark:
+        f"{LOGS}/benchmarks/meta_train/seed{{seed}}_loss_only.tsv"
+    params:
+        config=settings("meta_train"),
+        settings=SETTINGS,
+        folder=subpath(output.weights, parent=True),
+        work=f"{WORK}/meta_seed{{seed}}_loss_only",
+        features="--features loss",

@@ -7,12 +7,11 @@ rule score:
         images=rules.prepare.output.images,
         manifest=f"{RESULTS}/data/seed{{seed}}/manifest.parquet",
         facts=f"{RESULTS}/data/seed{{seed}}/manifest.json",
-        weights=lambda w: (
-            rules.meta_train.output.weights if w.method == "meta_weight" else []
-        ),
-        meta=lambda w: (
-            rules.meta_train.output.summary if w.method == "meta_weight" else []
-        ),
+        read=lambda w: {
+            "meta": rules.meta_train.output,
+            "meta_loss": rules.meta_train_loss.output,
+            "observed": rules.observe.output,
+        }.get(SCORES[w.method].reads, []),
     output:
         scores=f"{RESULTS}/scores/seed{{seed}}/{{method}}.parquet",
         summary=f"{RESULTS}/scores/seed{{seed}}/{{method}}.json",
@@ -29,9 +28,15 @@ rule score:
     params:
         config=settings("score"),
         settings=SETTINGS,
-        weights=lambda w, input: f"--weights {input.weights}" if input.weights else "",
+        read=lambda w, input: {
+            "meta": "--weights {}/weights.parquet",
+            "meta_loss": "--weights {}/weights.parquet",
+            "observed": "--observed {}",
+        }
+        .get(SCORES[w.method].reads, "")
+        .format(*map(os.path.dirname, input.read[:1])),
     shell:
-        "exec python -m sama.cli $LAUNCH_SCORE score --config {params.settings} --images {input.images} --manifest {input.manifest} {params.weights}"
+        "exec python -m sama.cli $LAUNCH_SCORE score --config {params.settings} --images {input.images} --manifest {input.manifest} {params.read}"
         " --method {wildcards.method} --out {output.scores} --summary {output.summary}"
         " --seed {wildcards.seed} &> {log}"
 

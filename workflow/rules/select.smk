@@ -6,6 +6,9 @@ rule select:
         src=sources("select"),
         manifest=f"{RESULTS}/data/seed{{seed}}/manifest.parquet",
         scores=rules.score.output.scores,
+        features=(
+            rules.observe.output.features if CONFIG.selection.strategy == "d2" else []
+        ),
     output:
         kept=f"{RESULTS}/kept/seed{{seed}}/{{method}}_{{ratio}}.parquet",
     log:
@@ -19,9 +22,12 @@ rule select:
     params:
         config=settings("select"),
         settings=SETTINGS,
+        features=lambda w, input: (
+            f"--features {input.features}" if input.features else ""
+        ),
     shell:
-        "exec python -m sama.cli select --config {params.settings} --scores {input.scores} --manifest {input.manifest}"
-        " --ratio {wildcards.ratio} --out {output.kept} &> {log}"
+        "exec python -m sama.cli select --config {params.settings} --scores {input.scores} --manifest {input.manifest} {params.features}"
+        " --seed {wildcards.seed} --ratio {wildcards.ratio} --out {output.kept} &> {log}"
 
 
 rule phase_select:

@@ -1,0 +1,1 @@
+"""What a model says of the training examples, beyond its logits: training dynamics, features, gradient norms."""

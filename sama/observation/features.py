@@ -1,0 +1,29 @@
+"""Penultimate features of a timm classifier."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sama.training import Examples
+
+
+@torch.no_grad()
+def penultimate_features(model: nn.Module, examples: Examples, device: torch.device, batch_size: int = 512) -> Tensor:
+    """What the classifier's last linear layer sees, float32 [n, d] on the CPU, in eval mode; the mode is put back.
+
+    Raises:
+        ValueError: the model does not part features from head as timm's classifiers do.
+    """
+    body: Any = model
+    if not (hasattr(body, "forward_features") and hasattr(body, "forward_head")):
+        raise ValueError(f"{type(model).__name__} has no forward_features and forward_head: expected a timm classifier")
+    was_training = model.training
+    model.eval()
+    chunks = torch.arange(len(examples)).split(batch_size)
+    found = [
+        body.forward_head(body.forward_features(examples.inputs(chunk, device)), pre_logits=True).float().cpu()
+        for chunk in chunks
+    ]
+    model.train(was_training)
+    return torch.cat(found)

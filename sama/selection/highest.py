@@ -1,0 +1,20 @@
+"""The highest scores, of all examples or of each class."""
+
+import numpy as np
+
+
+def highest(scores: np.ndarray, ticket: np.ndarray, budget: int) -> np.ndarray:
+    """Mask [n] of the `budget` highest scores; of equal ones those with the higher ticket stay."""
+    mask = np.zeros(len(scores), dtype=bool)
+    mask[np.lexsort((ticket, scores))[len(scores) - budget :]] = True
+    return mask
+
+
+def class_balanced(scores: np.ndarray, labels: np.ndarray, ticket: np.ndarray, pruning_ratio: float) -> np.ndarray:
+    """Mask [n] of the highest scores of each class; `round(pruning_ratio · n_c)` of its own n_c examples go."""
+    mask = np.zeros(len(scores), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        budget = len(members) - round(pruning_ratio * len(members))
+        mask[members] = highest(scores[members], ticket[members], budget)
+    return mask
