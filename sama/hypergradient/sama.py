@@ -39,7 +39,7 @@ def sama(
         batch: base batch, the one of the last base step. meta_batch: meta batch. Both may be `MicroBatches`.
         adapt: x -> Dᵀx.
         alpha: dimensionless size of the perturbation, > 0.
-        difference: `central` (error O(ε²)); `one_sided` (O(ε)), which reuses `evaluated`; `exact`, forward mode.
+        difference: `central` (error O(ε²)); `one_sided` (O(ε)), which reuses `evaluated`; `exact`, no ε.
         displace: return `displacement = −εv`. A loop that adds it to θ leaves the base parameters at θ − εv, as
             the reference code can (compare the value functions of BOME, Liu et al. 2022, and F2SA, Kwon et al. 2023).
         evaluated: the base step's evaluation at `base`, that is before its update, one a micro-batch; without it
