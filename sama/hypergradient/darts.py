@@ -1,9 +1,8 @@
 """DARTS: one unrolled step, finite difference (Liu, Simonyan & Yang, ICLR 2019, arXiv 1806.09055, section 2.3)."""
 
 import torch
-from torch import Tensor
 
-from sama.hypergradient.difference import Difference, mixed_product, step_along
+from sama.hypergradient.difference import Difference, minus_mixed_product, step_along
 from sama.hypergradient.evaluation import Arrived, detached, gradients_of_both, moved, untouched
 from sama.hypergradient.program import Batch, MicroBatches, Params, Program
 from sama.hypergradient.result import Evaluated, Hypergradient
@@ -51,14 +50,8 @@ def darts(
         loss, v, direct = gradients_of_both(lambda part: program.meta_loss(ahead, lam, part), meta_batch, ahead, lam)
         with torch.no_grad():
             step = step_along(v, alpha, program)
-        gradient: dict[str, Tensor] = {}
-
-        def finish(name: str, mixed: Tensor) -> None:
-            gradient[name] = direct[name] - learning_rate * mixed
-            if arrived is not None:
-                arrived(name, gradient[name])
-
-        mixed_product(
+        gradient = minus_mixed_product(
+            direct,
             program,
             theta,
             lam,
@@ -68,6 +61,7 @@ def darts(
             difference=difference,
             random_state=random_state,
             evaluated=evaluated,
-            arrived=finish,
+            scale=learning_rate,
+            arrived=arrived,
         )
-    return Hypergradient({name: gradient[name] for name in lam}, loss, step.epsilon)
+    return Hypergradient(gradient, loss, step.epsilon)

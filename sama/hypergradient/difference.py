@@ -50,7 +50,8 @@ class LastPass(NamedTuple):
     reference: Mapping[str, Tensor] | None = None
 
 
-def mixed_product(
+def minus_mixed_product(
+    direct: Mapping[str, Tensor],
     program: Program,
     theta: Params,
     lam: Params,
@@ -61,21 +62,23 @@ def mixed_product(
     difference: Difference,
     random_state: RandomState,
     evaluated: Evaluated | MicroBatches | None = None,
+    scale: float = 1.0,
     arrived: Arrived | None = None,
 ) -> dict[str, Tensor]:
-    """`(∂²L_base/∂λ∂θ) v`, name by name of λ; the mean over the micro-batches.
+    """`direct − scale · (∂²L_base/∂λ∂θ) v`, name by name of λ; the product is the mean over the micro-batches.
 
     `central`: `[∂L_base/∂λ(θ+εv) − ∂L_base/∂λ(θ−εv)]/2ε`, error O(ε²), two forwards of the base model.
     `one_sided`: `[∂L_base/∂λ(θ+εv) − ∂L_base/∂λ(θ)]/ε`, error O(ε), one forward if `evaluated` has the value at θ.
     `exact`: no ε; a weighting program takes one forward with tangents v, any other the derivative of ⟨∂L_base/∂θ, v⟩.
 
     Args:
+        direct: name -> ∂L_meta/∂λ.
         program, batch: the base loss. theta, lam: name -> leaf that requires a gradient.
         v: name -> direction, shaped like θ. step: `step_along(v, alpha, program)`.
         random_state: every evaluation of the first micro-batch starts from it, those of another one from where the one
             before it ended; `evaluated.random_state` goes before both.
         evaluated: the base step's evaluation at this very θ, for `one_sided`; one a micro-batch.
-        arrived: told each name's product as soon as the last backward pass has it.
+        arrived: told each name's value as soon as the last backward pass has it.
 
     Raises:
         ValueError: unknown difference; or `exact`, and an operator of the program has no forward-mode derivative.
@@ -86,6 +89,7 @@ def mixed_product(
     micro_batches = parts(batch)
     known = [None] * len(micro_batches) if evaluated is None else parts(evaluated)
     product: dict[str, Tensor] = {}
+    total: dict[str, Tensor] = {}
     for k, (part, at_theta) in enumerate(zip(micro_batches, known, strict=True)):
         draws = random_state if k == 0 else RandomState()
         if difference == "central":
@@ -103,13 +107,12 @@ def mixed_product(
             value = value if last.scale is None else last.scale * value
             product[name] = product[name] + value if name in product else value
             if final:
-                if len(micro_batches) > 1:
-                    product[name] = product[name] / len(micro_batches)
+                total[name] = direct[name] - (scale / len(micro_batches)) * product[name]
                 if arrived is not None:
-                    arrived(name, product[name])
+                    arrived(name, total[name])
 
         gradients(last.output, lam, arrived=add)
-    return {name: product[name] for name in lam}
+    return {name: total[name] for name in lam}
 
 
 def _central(program, theta, lam, batch, v, step: Step, random_state) -> LastPass:

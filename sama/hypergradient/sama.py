@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sama.hypergradient.difference import Difference, mixed_product, step_along
+from sama.hypergradient.difference import Difference, minus_mixed_product, step_along
 from sama.hypergradient.evaluation import Arrived, detached, gradients_of_both, untouched
 from sama.hypergradient.program import Batch, MicroBatches, Params, Program
 from sama.hypergradient.result import Adaptation, Evaluated, Hypergradient
@@ -59,14 +59,8 @@ def sama(
             v = adapt(of_base)
             del of_base  # of the size of θ, like v
             step = step_along(v, alpha, program)
-        gradient: dict[str, Tensor] = {}
-
-        def finish(name: str, mixed: Tensor) -> None:
-            gradient[name] = direct[name] - mixed
-            if arrived is not None:
-                arrived(name, gradient[name])
-
-        mixed_product(
+        gradient = minus_mixed_product(
+            direct,
             program,
             theta,
             lam,
@@ -76,12 +70,12 @@ def sama(
             difference=difference,
             random_state=random_state,
             evaluated=evaluated,
-            arrived=finish,
+            arrived=arrived,
         )
     displacement: dict[str, Tensor] | None = None
     if displace:
         displacement = dict(zip(v, torch._foreach_mul(list(v.values()), -step.size), strict=True))
-    return Hypergradient({name: gradient[name] for name in lam}, loss, step.epsilon, displacement)
+    return Hypergradient(gradient, loss, step.epsilon, displacement)
 
 
 def sama_na(
