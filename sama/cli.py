@@ -37,6 +37,7 @@ STAGES: dict[str, Stage] = {
     "meta-train": Stage("sama.stages.meta_train", "SAMA meta training: an importance weight for every example"),
     "score": Stage("sama.stages.score", "a pruning score for every training example"),
     "select": Stage("sama.stages.select", "the ids that are kept at a pruning ratio"),
+    "suspects": Stage("sama.stages.suspects", "kept ids and suspect labels as CSV, for the owner of the images"),
     "retrain": Stage("sama.stages.retrain", "ordinary training on the kept examples"),
     "evaluate": Stage("sama.stages.evaluate", "test accuracy, noise detection and search cost of a seed"),
     "summarize": Stage("sama.stages.summarize", "one summary over all seeds"),

@@ -11,7 +11,7 @@ import yaml
 from markupsafe import Markup
 
 from sama.config import Config
-from sama.report import captions, tables
+from sama.report import captions, suspects, tables
 from sama.report.compare import spread
 from sama.report.loading import Results
 from sama.report.style import MUTED, label, looks
@@ -60,6 +60,7 @@ class Section:
     texts: list[str] = field(default_factory=list)
     pictures: list[Drawing] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    links: tuple[tuple[str, str], ...] = ()  # text, address
     command: str = ""
     folded: str = ""
 
@@ -155,6 +156,11 @@ def sections(results: Results, config: Config, drawings: Mapping[str, Drawing]) 
         parts.append(Section("detection", "Finding wrong labels", [], pictures("detection"), [table]))
     if results.weights:
         parts.append(Section("weights", "Importance weights", [], pictures("weights", "images", "scatter")))
+    if results.suspects is not None:
+        found, checked = results.suspects, suspects.table(results.suspects)
+        shown = [checked] if checked else []
+        words, sheet = suspects.texts(found, config), pictures("suspects")
+        parts.append(Section("suspects", "Suspect labels", words, sheet, shown, suspects.LINKS))
     parts.append(Section("curves", "Learning curves", [], pictures("learning_curves")))
     parts.append(Section("cost", "Search cost", [], pictures("search_cost"), [tables.cost_table(results)]))
     overlap = tables.overlap_table(results)
