@@ -230,24 +230,18 @@ def _kept_noise(
 
 def _suspects(folder: Path) -> Suspects:
     path = folder / "suspect_labels.csv"
-    columns = {
-        "sample_id": str,
-        "observed": str,
-        "suggested": str,
-        "suspicion": float,
-        "held_out": int,
-        "weight": float,
-    }
-    try:  # names such as NA or 1 are names
-        labels = pd.read_csv(path, dtype=columns, keep_default_na=False)
+    try:
+        labels = pd.read_csv(path, dtype=str, keep_default_na=False)  # classes may be called NA, or 1
+        columns = ["sample_id", "observed", "suggested", "suspicion", "held_out", "weight"]
+        if missing := [name for name in columns if name not in labels]:
+            raise SamaError(f"{path}: expected a column {missing[0]!r}, got {', '.join(labels)}")
+        return Suspects(
+            read_json(folder / "summary.json"), pd.DataFrame(labels, columns=columns).astype({"weight": float})
+        )
     except FileNotFoundError as error:
         raise SamaError(f"{path}: missing") from error
     except ValueError as error:
         raise SamaError(f"{path}: not the table of suspect labels ({error})") from error
-    absent = [name for name in columns if name not in labels]
-    if absent:
-        raise SamaError(f"{path}: expected a column {absent[0]!r}, got {', '.join(map(str, labels.columns))}")
-    return Suspects(read_json(folder / "summary.json"), labels)
 
 
 def _curves(

@@ -165,7 +165,7 @@ def sections(results: Results, config: Config, drawings: Mapping[str, Drawing]) 
     parts.append(Section("cost", "Search cost", [], pictures("search_cost"), [tables.cost_table(results)]))
     overlap = tables.overlap_table(results)
     data = [tables.splits_table(results), *([overlap] if overlap else [])]
-    texts = [data_text(config)]
+    texts = [data_text(config), *skipped_text(results.dataset.get("skipped", []))]
     if overlap is None and all(results.overlap.values()):
         texts.append("No two splits share an image, pixel for pixel.")
     parts.append(Section("data", "Data", texts, [], data))
@@ -181,6 +181,14 @@ def data_text(config: Config) -> str:
         return text + " The train split serves as the meta set too."
     kind = "clean" if config.data.meta_set == "clean_held_out" else "observed, noisy"
     return text + f" The meta split, on {kind} labels, steers the importance weights; no example stands in two splits."
+
+
+def skipped_text(skipped: list[str]) -> list[str]:
+    """Which images were corrupt and left out; nothing where none was."""
+    if not skipped:
+        return []
+    count = "One image was" if len(skipped) == 1 else f"{len(skipped):,} images were"
+    return [f"{count} corrupt and left out: {', '.join(skipped[:10])}{', …' if len(skipped) > 10 else ''}."]
 
 
 def reproduction(config: Config) -> tuple[str, str]:

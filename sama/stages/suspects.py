@@ -150,7 +150,7 @@ def _predicted(
     judged: pd.DataFrame, networks: list[nn.Module], datasets: list[Dataset], device: torch.device
 ) -> pd.DataFrame:
     """`judged` with `guess`, the suggested label as a number, `suspicion`, and `held_out`, how many never saw it."""
-    rows, labels = judged["row"].to_numpy(), judged["label"].to_numpy()
+    rows, labels = judged["row"].to_numpy(), torch.tensor(judged["label"].to_numpy())
     unseen = ~np.stack([np.isin(rows, dataset.split("train").rows) for dataset in datasets])  # [seeds, n]
     trusted = torch.from_numpy(unseen | ~unseen.any(axis=0))
     guess, suspicion = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows))
@@ -158,7 +158,7 @@ def _predicted(
         for start in range(0, len(rows), CHUNK):
             chunk = slice(start, start + CHUNK)
             images = torch.from_numpy(np.array(datasets[0].pixels[rows[chunk]]))
-            observed = torch.from_numpy(labels[chunk])
+            observed = labels[chunk]
             total = torch.zeros(len(images), len(datasets[0].class_names), dtype=torch.float64)
             for network, dataset, use in zip(networks, datasets, trusted, strict=True):
                 part = Examples(images, observed, dataset.channel_mean, dataset.channel_std)
