@@ -10,6 +10,7 @@ include: "workflow/rules/meta_train.smk"
 include: "workflow/rules/observe.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/select.smk"
+include: "workflow/rules/suspects.smk"
 include: "workflow/rules/retrain.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
@@ -22,6 +23,7 @@ rule all:
         rules.phase_prepare.input,
         rules.phase_search.input,
         rules.phase_select.input,
+        rules.phase_suspects.input,
         rules.phase_retrain.input,
         rules.phase_evaluate.input,
         rules.phase_report.input,

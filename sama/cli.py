@@ -1,4 +1,4 @@
-"""The command line: `sama STAGE …`, `sama launch …`, `sama config …`, `sama pipeline …`.
+"""The command line: `sama STAGE …`, `sama init …`, `sama launch …`, `sama config …`, `sama pipeline …`.
 
 A stage's options are made from the signature of its `run`, and only the wanted stage is imported, so that `sama --help`
 is instant and threads can be limited before torch starts its own.
@@ -38,6 +38,7 @@ STAGES: dict[str, Stage] = {
     "observe": Stage("sama.stages.observe", "one watched training: dynamics and features that scores read"),
     "score": Stage("sama.stages.score", "a pruning score for every training example"),
     "select": Stage("sama.stages.select", "the ids that are kept at a pruning ratio"),
+    "suspects": Stage("sama.stages.suspects", "kept ids and suspect labels as CSV, for the owner of the images"),
     "retrain": Stage("sama.stages.retrain", "ordinary training on the kept examples"),
     "evaluate": Stage("sama.stages.evaluate", "test accuracy, noise detection and search cost of a seed"),
     "summarize": Stage("sama.stages.summarize", "one summary over all seeds"),
@@ -45,6 +46,7 @@ STAGES: dict[str, Stage] = {
     "track": Stage("sama.stages.track", "mirror the results into MLflow"),
 }
 TOOLS = {
+    "init": "write a configuration for a folder of your own images",
     "launch": "carry a stage through submitit",
     "config": "show, check or describe the configuration",
     "pipeline": "hold the folder, mend what a killed run left, become Snakemake",
@@ -65,7 +67,7 @@ class Commands(click.Group):
 
             module = importlib.import_module(STAGES[cmd_name].module)
             return stage_command(cmd_name, module.run, DEFAULT_CONFIG)
-        return {"launch": launch, "config": config, "pipeline": pipeline}.get(cmd_name)
+        return {"init": init, "launch": launch, "config": config, "pipeline": pipeline}.get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Two lists, without importing anything."""
@@ -84,6 +86,30 @@ def commands() -> None:
 
     `sama STAGE --help` lists the options of a stage. SAMA_DEBUG=1 shows a traceback with every error.
     """
+
+
+@commands.command()
+@click.argument("config_file", type=click.Path(path_type=Path), metavar="MY.yaml")
+@click.option("--images", type=click.Path(path_type=Path), required=True, help="The folder of images.")
+@click.option("--force", is_flag=True, help="Write over MY.yaml if it exists.")
+def init(config_file: Path, images: Path, force: bool) -> Callable[[], None]:
+    """Look at a folder of images and write MY.yaml, a commented configuration that fits them.
+
+    The folder holds one folder a class, CLASS/file (.png, .jpg, …); or train/CLASS/file, with test/CLASS/file beside it
+    if there is a test set; or parquet files train-*.parquet with columns image {bytes, path} and label.
+
+    \b
+    Then:  make reproduce CONFIG=MY.yaml
+    reads: results/MY/report/index.html, results/MY/suspects/suspect_labels.csv and kept.csv
+    """
+    from sama.own_images import write_config
+
+    def write() -> None:
+        found = write_config(config_file, images, force)
+        click.echo(f"{config_file}: {sum(found.counts)} images of {len(found.counts)} classes; next: ", nl=False)
+        click.echo(f"make reproduce CONFIG={config_file}")
+
+    return write
 
 
 @commands.group()

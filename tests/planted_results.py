@@ -108,6 +108,8 @@ def build(
         if with_meta:
             summary["meta"]["accuracy"].append(float(level["meta"] + spread * rng.standard_normal()))
         write_json(results / f"evaluation/seed{seed}.json", {"seed": seed, "accuracy": evaluated})
+    if with_meta:
+        _suspects(results, seeds, ratios, np.random.default_rng(11))
     write_json(results / "summary.json", summary)
     write_text(results / "config.yaml", dump_yaml(config))
     return config
@@ -238,6 +240,41 @@ def _write_scores(results: Path, seed: int, method: str, ids: np.ndarray, score:
         results / f"scores/seed{seed}/{method}.json",
         {"method": method, "seed": seed, "cost": cost},
     )
+
+
+def _suspects(results: Path, seeds: Any, ratios: Any, rng: np.random.Generator) -> None:
+    """Every fourth training example of the first seed contradicted; summary and kept counts to match."""
+    names = read_json(results / "data/dataset.json")["class_names"]
+    manifest = pd.read_parquet(results / f"data/seed{seeds[0]}/manifest.parquet")
+    train = manifest[manifest["split"] == "train"].reset_index(drop=True)
+    found = train[::4]
+    guess = (found["label"].to_numpy() + 1) % len(names)
+    table = {
+        "sample_id": found["sample_id"],
+        "observed": [names[label] for label in found["label"]],
+        "suggested": [names[label] for label in guess],
+        "suspicion": np.sort(rng.random(len(found)))[::-1],
+        "held_out": 0,
+        "weight": rng.random(len(found)),
+    }
+    write_text(results / "suspects/suspect_labels.csv", pd.DataFrame(table).to_csv(index=False))
+    checked = None
+    if "clean_label" in train:
+        clean = found["clean_label"].to_numpy()
+        wrong, right = int((found["label"].to_numpy() != clean).sum()), int((guess == clean).sum())
+        checked = {
+            "wrong_labels": int((train["label"] != train["clean_label"]).sum()),
+            "first": [{"suspects": len(found), "wrong": wrong, "suggestion_right": right}],
+        }
+    summary = {
+        "seeds": [seeds[0]],
+        "judged": len(train),
+        "held_out": 0,
+        "kept": {str(ratio): round(len(train) * (1 - ratio)) for ratio in ratios},
+        "suspects": len(found),
+        "checked": checked,
+    }
+    write_json(results / "suspects/summary.json", summary)
 
 
 def _model(results: Path, rng: np.random.Generator, seed: int, cell: str, accuracy: float) -> None:

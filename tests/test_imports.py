@@ -16,7 +16,7 @@ LAYERS = [
     {"bilevel"},
     {"tracking", "training", "observation", "selection", "scores", "programs", "data", "networks", "report"},
     {"stages"},
-    {"launch", "command", "pipeline", "cli"},
+    {"launch", "command", "pipeline", "own_images", "cli"},
 ]
 BESIDE = {"config", "files", "errors", "guard", "metrics", ""}  # used by the upper layers; "" is sama itself
 NUMERIC = {

@@ -20,6 +20,7 @@ RECORDED = (
     "meta",
     "scores",
     "kept",
+    "suspects",
     "models",
     "evaluation",
     "plots",

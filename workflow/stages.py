@@ -23,6 +23,7 @@ PHASES = {
     "prepare": ("prepare",),
     "search": ("meta_train", "observe", "score"),
     "select": ("select",),
+    "suspects": ("suspects",),
     "retrain": ("retrain",),
     "evaluate": ("evaluate", "summarize"),
     "report": ("report",),

@@ -83,6 +83,10 @@ class DataConfig(Section):
     channels: Literal[1, 3] | None = Field(
         default=None, description="1 grey, 3 colour; null: as in the source, 3 for image files of any mode"
     )
+    corrupt_images: Literal["error", "skip"] = Field(
+        default="error",
+        description="an image that cannot be decoded: error stops and names it; skip leaves it out, counted and named",
+    )
     max_images: int | None = Field(
         default=None, ge=1, description="take a class-balanced random subset of the source's training part of this size"
     )

@@ -12,15 +12,19 @@ from sama.errors import SamaError
 MODES = {1: "L", 3: "RGB"}
 
 
+class CorruptImageError(SamaError):
+    """An image that is missing, cut short or of no known format; `data.corrupt_images` says what then."""
+
+
 def open_encoded(content: Path | BytesIO, place: str) -> Image.Image:
-    """The decoded image, or a `SamaError` that names `place` where it is corrupt or cut short."""
+    """The decoded image, or a `CorruptImageError` that names `place` where it is corrupt or cut short."""
     try:
         with Image.open(content) as image:
             image.load()
             return image
     except Exception as error:  # a decoder fed with garbage raises almost anything
         reason = "no image format known to Pillow" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise SamaError(f"{place}: corrupt image ({reason})") from error
+        raise CorruptImageError(f"{place}: corrupt image ({reason})") from error
 
 
 def to_pixels(image: Image.Image, channels: int, size: int | None, place: str) -> NDArray[np.uint8]:

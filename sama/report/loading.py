@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from sama.data import manifest
@@ -40,6 +41,14 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Suspects:
+    """What the stage `suspects` found: its summary, and its most suspect labels first, names as they are written."""
+
+    summary: dict[str, Any]
+    labels: pd.DataFrame  # sample_id, observed, suggested, suspicion, held_out, weight
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything the report shows.
 
@@ -55,6 +64,7 @@ class Results:
         suspicion: method -> one (mislabelled, -score) pair a seed, for the train split.
         curves: cell ("meta", "full", "METHOD_RATIO" of the lowest ratio, …) -> metrics, one entry a seed.
         kept_noise: method -> ratio -> fraction of mislabelled examples among the kept ones, one value a seed.
+        suspects: labels that held-out predictions contradict; None if nothing was meta-trained.
     """
 
     experiment: str
@@ -72,6 +82,7 @@ class Results:
     suspicion: dict[str, list[tuple[NDArray[np.bool_], NDArray[np.float64]]]]
     curves: dict[str, list[Metrics]]
     kept_noise: dict[str, dict[float, list[float]]]
+    suspects: Suspects | None
 
     @property
     def clean_known(self) -> bool:
@@ -128,6 +139,7 @@ def load(results: Path, order: Sequence[str] = ()) -> Results:
         suspicion={method: [_suspicion(results, seed, method, data[seed]) for seed in seeds] for method in detection},
         curves=_curves(results, seeds, summary, pruned),
         kept_noise=_kept_noise(results, pruned, data) if detection else {},
+        suspects=_suspects(results / "suspects") if summary["meta"] else None,
     )
 
 
@@ -214,6 +226,22 @@ def _kept_noise(
                     raise SamaError(f"{path}: expected some training examples of {examples.path}, once each")
                 noise[method].setdefault(ratio, []).append(float(wrong[kept].mean()))
     return noise
+
+
+def _suspects(folder: Path) -> Suspects:
+    path = folder / "suspect_labels.csv"
+    try:
+        labels = pd.read_csv(path, dtype=str, keep_default_na=False)  # classes may be called NA, or 1
+        columns = ["sample_id", "observed", "suggested", "suspicion", "held_out", "weight"]
+        if missing := [name for name in columns if name not in labels]:
+            raise SamaError(f"{path}: expected a column {missing[0]!r}, got {', '.join(labels)}")
+        return Suspects(
+            read_json(folder / "summary.json"), pd.DataFrame(labels, columns=columns).astype({"weight": float})
+        )
+    except FileNotFoundError as error:
+        raise SamaError(f"{path}: missing") from error
+    except ValueError as error:
+        raise SamaError(f"{path}: not the table of suspect labels ({error})") from error
 
 
 def _curves(

@@ -11,7 +11,7 @@ import yaml
 from markupsafe import Markup
 
 from sama.config import Config
-from sama.report import captions, tables
+from sama.report import captions, suspects, tables
 from sama.report.compare import spread
 from sama.report.loading import Results
 from sama.report.style import MUTED, label, looks
@@ -60,6 +60,7 @@ class Section:
     texts: list[str] = field(default_factory=list)
     pictures: list[Drawing] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    links: tuple[tuple[str, str], ...] = ()  # text, address
     command: str = ""
     folded: str = ""
 
@@ -155,11 +156,16 @@ def sections(results: Results, config: Config, drawings: Mapping[str, Drawing]) 
         parts.append(Section("detection", "Finding wrong labels", [], pictures("detection"), [table]))
     if results.weights:
         parts.append(Section("weights", "Importance weights", [], pictures("weights", "images", "scatter")))
+    if results.suspects is not None:
+        found, checked = results.suspects, suspects.table(results.suspects)
+        shown = [checked] if checked else []
+        words, sheet = suspects.texts(found, config), pictures("suspects")
+        parts.append(Section("suspects", "Suspect labels", words, sheet, shown, suspects.LINKS))
     parts.append(Section("curves", "Learning curves", [], pictures("learning_curves")))
     parts.append(Section("cost", "Search cost", [], pictures("search_cost"), [tables.cost_table(results)]))
     overlap = tables.overlap_table(results)
     data = [tables.splits_table(results), *([overlap] if overlap else [])]
-    texts = [data_text(config)]
+    texts = [data_text(config), *skipped_text(results.dataset.get("skipped", []))]
     if overlap is None and all(results.overlap.values()):
         texts.append("No two splits share an image, pixel for pixel.")
     parts.append(Section("data", "Data", texts, [], data))
@@ -175,6 +181,14 @@ def data_text(config: Config) -> str:
         return text + " The train split serves as the meta set too."
     kind = "clean" if config.data.meta_set == "clean_held_out" else "observed, noisy"
     return text + f" The meta split, on {kind} labels, steers the importance weights; no example stands in two splits."
+
+
+def skipped_text(skipped: list[str]) -> list[str]:
+    """Which images were corrupt and left out; nothing where none was."""
+    if not skipped:
+        return []
+    count = "One image was" if len(skipped) == 1 else f"{len(skipped):,} images were"
+    return [f"{count} corrupt and left out: {', '.join(skipped[:10])}{', …' if len(skipped) > 10 else ''}."]
 
 
 def reproduction(config: Config) -> tuple[str, str]:

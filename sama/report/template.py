@@ -112,6 +112,10 @@ HTML = """\
 {%- for t in section.tables %}
 {{ table(t) }}
 {%- endfor %}
+{%- if section.links %}
+<p>Files: {% for text, address in section.links %}{% if not loop.first %}, {% endif %}<a href="{{ address }}">
+{{- text }}</a>{% endfor %}</p>
+{%- endif %}
 {%- if section.command %}
 <pre><code>{{ section.command }}</code></pre>
 {%- endif %}

@@ -1,4 +1,4 @@
-"""Figures of the importance weights: how they are spread, which images have them, what they answer to."""
+"""Figures of the importance weights: how they are spread, what they answer to; and grids of images with labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,25 +59,37 @@ def _groups(per_seed: Sequence[Weights]) -> list[tuple[str, str, list[NDArray[np
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of the grid: uint8 [channels, height, width], its label as learned from, the true one if known."""
+    """One image of a grid: uint8 [channels, height, width], its label as learned from, the true one if known."""
 
     image: NDArray[np.uint8]
     observed: str
     clean: str | None
     weight: float  # relative
+    suggested: str | None = None  # by a model, where it is another than the observed one
 
     @property
     def wrong(self) -> bool:
         """Known to be mislabelled."""
         return self.clean is not None and self.clean != self.observed
 
+    @property
+    def title(self) -> str:
+        """The observed label; below it the suggested one, ticked if it is the true one, or the true one."""
+        if self.suggested is not None:
+            return f"{_short(self.observed)}\n→ {_short(self.suggested)}{' ✓' * (self.suggested == self.clean)}"
+        return _short(self.observed) + (f"\ntrue: {_short(str(self.clean))}" if self.wrong else "")
+
+
+def images(lowest: Sequence[Tile], highest: Sequence[Tile]) -> Figure:
+    """The images of lowest and of highest weight with their labels; a red frame marks a wrong label."""
+    return grid([("Lowest weight: pruned first", lowest), ("Highest weight: kept longest", highest)])
+
 
 @drawn
-def images(lowest: Sequence[Tile], highest: Sequence[Tile], columns: int = 8) -> Figure:
-    """The images of lowest and of highest weight with their labels; a red frame marks a wrong label."""
-    blocks = [("Lowest weight: pruned first", lowest), ("Highest weight: kept longest", highest)]
+def grid(blocks: Sequence[tuple[str, Sequence[Tile]]], columns: int = 8) -> Figure:
+    """Blocks of images with their labels, each under its title; a red frame marks a label that is known to be wrong."""
     rows = [-(-len(tiles) // columns) for _, tiles in blocks]
-    pitch = [1.44 if any(tile.wrong for tile in tiles) else 1.3 for _, tiles in blocks]  # a wrong label takes two lines
+    pitch = [1.44 if any("\n" in tile.title for tile in tiles) else 1.3 for _, tiles in blocks]  # a second line
     height = sum(HEAD + count * step for count, step in zip(rows, pitch, strict=True))
     width = columns * 1.08
     figure = Figure(figsize=(width, height))
@@ -108,10 +120,7 @@ def _tile(axes: Axes, tile: Tile) -> None:
     axes.set_xlabel(
         f"weight {tile.weight:.2f}" if tile.weight >= 0.01 else "weight <0.01", fontsize=6.5, labelpad=2, color=MUTED
     )
-    title = _short(tile.observed)
-    if tile.wrong:
-        title += f"\ntrue: {_short(str(tile.clean))}"
-    axes.set_title(title, fontsize=7, pad=3, loc="center", color=MISLABELLED if tile.wrong else INK)
+    axes.set_title(tile.title, fontsize=7, pad=3, loc="center", color=MISLABELLED if tile.wrong else INK)
 
 
 def _short(name: str, width: int = 13) -> str:

@@ -35,7 +35,8 @@ def run(*, out: Path, seeds: tuple[int, ...], data_root: Path | None, data: Data
         data: section `data` of the configuration.
 
     Raises:
-        SamaError: the source is unknown, missing or damaged, or cannot be split as asked.
+        SamaError: the source is unknown, missing or damaged (a corrupt image: see `data.corrupt_images`), or cannot be
+            split as asked.
     """
     out = Path(out)
     options = SourceOptions(data.source, data_root, data.path, data.label_column, data.observed_label_column)
@@ -45,9 +46,13 @@ def run(*, out: Path, seeds: tuple[int, ...], data_root: Path | None, data: Data
     shutil.rmtree(partial, ignore_errors=True)
     try:
         manifests = {seed: _manifest(examples, source, data, seed) for seed in seeds}
-        written = write_images(
-            partial / "images.npy", examples.chosen, data.channels or source.channels, data.image_size
-        )
+        channels, skip_corrupt = data.channels or source.channels, data.corrupt_images == "skip"
+        written = write_images(partial / "images.npy", examples.chosen, channels, data.image_size, skip_corrupt)
+        skipped = sorted(examples.sample_id[~written.decoded].tolist())
+        if skipped:
+            print(f"{len(skipped)} corrupt images are left out: {', '.join(skipped[:3])}{', …' * (len(skipped) > 3)}")
+            examples = examples.only(written.decoded)
+            manifests = {seed: _manifest(examples, source, data, seed) for seed in seeds}
         content_hash = sha256(
             *_columns(examples.sample_id, examples.label, examples.clean_label),
             "\n".join(source.class_names),
@@ -58,6 +63,7 @@ def run(*, out: Path, seeds: tuple[int, ...], data_root: Path | None, data: Data
             "class_names": list(source.class_names),
             "image_shape": list(written.image_shape),
             "examples": len(examples),
+            "skipped": skipped,
             "content_hash": content_hash,
         }
         write_json(partial / "dataset.json", dataset)
@@ -86,6 +92,12 @@ class _Examples:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def only(self, chosen: NDArray[np.bool_]) -> "_Examples":
+        """Those of the mask [n]."""
+        ends = np.cumsum([len(rows) for _, rows in self.chosen])
+        masks = np.split(chosen, ends[:-1])
+        return _Examples([(part, rows[mask]) for (part, rows), mask in zip(self.chosen, masks, strict=True)])
 
 
 def _choose(source: Source, data: DataConfig) -> _Examples:

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from sama.config import Config
 from sama.errors import SamaError
 from sama.files import write_text
-from sama.report import captions, figures, page, style, weight_figures
+from sama.report import captions, figures, page, style, suspects, weight_figures
 from sama.report.compare import spread
-from sama.report.loading import Results, load
+from sama.report.loading import Results, Suspects, load
 from sama.report.page import Drawing
 
 GRID_IMAGES = 24
+SHEET_IMAGES = 48
 
 
 def run(*, results: Path, out: Path, config: Config) -> None:
@@ -67,7 +68,29 @@ def draw(results: Results) -> dict[str, Drawing]:
         drawings["detection"] = _detection(results)
     if results.weights:
         drawings |= _weight_figures(results)
+    if results.suspects is not None and len(results.suspects.labels):
+        drawings["suspects"] = _contact_sheet(results, results.suspects)
     return drawings
+
+
+def _contact_sheet(results: Results, found: Suspects) -> Drawing:
+    data = results.data[found.summary["seeds"][0]]
+    place = {sample_id: index for index, sample_id in enumerate(data.sample_id.tolist())}
+    tiles = []
+    for row in found.labels.head(SHEET_IMAGES).to_dict(orient="records"):
+        index = place.get(row["sample_id"])
+        if index is None:
+            raise SamaError(
+                f"suspect_labels.csv: {row['sample_id']} is not in {data.path}: was it made for other data?"
+            )
+        clean = None if data.clean_label is None else data.class_names[int(data.clean_label[index])]
+        image = np.asarray(data.pixels[data.rows[index]])
+        tiles.append(weight_figures.Tile(image, row["observed"], clean, row["weight"], row["suggested"]))
+    return Drawing(
+        style.to_svg(weight_figures.grid([("Most suspect labels: observed → suggested", tiles)])),
+        "Training images whose labels the models contradict, with observed and suggested label",
+        suspects.caption(results, len(tiles)),
+    )
 
 
 def _detection(results: Results) -> Drawing:

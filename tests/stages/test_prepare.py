@@ -80,7 +80,7 @@ def test_the_files_are_those_of_the_contract(tmp_path):
         "data/seed7/manifest.parquet",
     ]
     dataset = read_json(out / "dataset.json")
-    assert set(dataset) == {"source", "class_names", "image_shape", "examples", "content_hash"}
+    assert set(dataset) == {"source", "class_names", "image_shape", "examples", "skipped", "content_hash"}
     assert (dataset["source"], dataset["image_shape"], dataset["examples"]) == ("digits", [1, 8, 8], 400)
     frame = pd.read_parquet(out / "seed0" / "manifest.parquet")
     assert list(frame.columns) == ["sample_id", "split", "label", "clean_label", "source", "row"]
@@ -277,6 +277,86 @@ def test_a_corrupt_image_in_the_middle_keeps_what_stood_there_before(tmp_path):
         prepare(out, **options)
     assert contents(tmp_path / "results") == before
     assert [child.name for child in (tmp_path / "results").iterdir()] == ["data"]
+
+
+def test_corrupt_images_are_skipped_counted_and_named_if_that_is_asked_for(tmp_path, capsys):
+    base = folder_of_images(tmp_path / "images", {"cat": 20, "dog": 20})
+    options: dict[str, Any] = {"source": "image_folder", "path": str(base), "max_images": None, "seeds": (0, 1)}
+    options |= {"splits": {"meta": 4, "validation": 4, "test": 4}, "corrupt_images": "skip"}
+    whole = read_json(prepare(tmp_path / "whole", **options) / "dataset.json")
+    assert (whole["examples"], whole["skipped"]) == (40, [])
+    broken = [base / "cat" / "000.jpg", base / "dog" / "003.png", base / "dog" / "019.png"]  # first, middle, last
+    (base / "cat" / "000.png").unlink()
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(broken[0])
+    for path in broken:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    capsys.readouterr()
+    out = prepare(tmp_path / "data", **options)
+    names = ["cat/000.jpg", "dog/003.png", "dog/019.png"]
+    assert read_json(out / "dataset.json")["skipped"] == names
+    assert f"3 corrupt images are left out: {', '.join(names)}" in capsys.readouterr().out
+    for seed in (0, 1):
+        dataset = opened(out, seed)
+        assert len(dataset) == 37 and not set(names) & set(dataset.sample_id.tolist())
+        for sample_id, row in zip(dataset.sample_id, dataset.rows, strict=True):
+            with Image.open(base / sample_id) as image:
+                assert np.array_equal(dataset.pixels[row], np.asarray(image).transpose(2, 0, 1))
+    with pytest.raises(SamaError, match=f"^{broken[0]}: corrupt image"):
+        prepare(tmp_path / "strict", **{**options, "corrupt_images": "error"})
+    for path in base.rglob("*.*"):
+        path.write_bytes(b"")
+    with pytest.raises(SamaError, match="none of the 40 images can be decoded"):
+        prepare(tmp_path / "none", **options)
+
+
+def test_corrupt_rows_of_parquet_are_skipped_too(tmp_path):
+    folder = parquet_with_two_labels(tmp_path / "set", count=600)
+    path = folder / "train-0.parquet"
+    table = pq.read_table(path)
+    images = table["image"].to_pylist()
+    for row, content in ((0, b"no image"), (300, images[300]["bytes"][:40]), (301, None), (599, b"")):
+        images[row]["bytes"] = content
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    pq.write_table(table.set_column(0, "image", pa.array(images, kind)), path)
+    out = prepare(
+        tmp_path / "data", source="parquet", path="set", root=tmp_path, max_images=None, corrupt_images="skip",
+        splits={"meta": 12, "validation": 18, "test": None},
+    )  # fmt: skip
+    assert read_json(out / "dataset.json")["skipped"] == [f"train-0.parquet/{row:05d}" for row in (0, 300, 301, 599)]
+    assert len(opened(out)) == 600 - 4 + 30
+
+
+def test_images_of_every_mode_stand_in_one_folder(tmp_path):
+    base = folder_of_images(tmp_path / "images", {"cat": 8, "dog": 8})
+    shown = {}
+    for number, mode in enumerate(("RGB", "L", "RGBA", "LA", "P", "1", "CMYK")):
+        path = base / "cat" / f"{number:03d}.png"
+        with Image.open(path) as image:
+            changed = image.convert(mode)
+        path.unlink()
+        changed.save(path.with_suffix(".tif"))
+        shown[f"cat/{number:03d}.tif"] = changed.convert("RGBA").convert("RGB")
+    options: dict[str, Any] = {"source": "image_folder", "path": str(base), "max_images": None}
+    options |= {"splits": {"meta": 2, "validation": 2, "test": 2}}
+    colour = opened(prepare(tmp_path / "colour", **options))
+    rows = dict(zip(colour.sample_id.tolist(), colour.rows.tolist(), strict=True))
+    for sample_id, image in shown.items():
+        assert np.array_equal(colour.pixels[rows[sample_id]], np.asarray(image).transpose(2, 0, 1)), sample_id
+    grey = opened(prepare(tmp_path / "grey", **options, channels=1))
+    assert (colour.image_shape, grey.image_shape) == ((3, 5, 5), (1, 5, 5))
+
+
+def test_the_same_image_in_two_rows_of_parquet_has_two_ids_and_is_reported(tmp_path):
+    folder = parquet_with_two_labels(tmp_path / "set", count=90)
+    table = pq.read_table(folder / "train-0.parquet")
+    pq.write_table(pa.concat_tables([table, table]), folder / "train-0.parquet")
+    out = prepare(
+        tmp_path / "data", source="parquet", path="set", root=tmp_path, max_images=None,
+        splits={"meta": 60, "validation": 18, "test": None},
+    )  # fmt: skip
+    assert len(set(opened(out).sample_id.tolist())) == 180 + 30
+    assert read_json(out / "seed0" / "manifest.json")["overlap"]["train/meta"]["shared"] > 0
 
 
 def test_noise_that_empties_a_class_is_named(tmp_path):

@@ -15,7 +15,7 @@ from sama.report.page import Drawing
 from sama.stages import report
 from tests.planted_results import build, edit_summary
 
-ALL = {"accuracy", "detection", "images", "learning_curves", "scatter", "search_cost", "weights"}
+ALL = {"accuracy", "detection", "images", "learning_curves", "scatter", "search_cost", "suspects", "weights"}
 
 
 class Page(HTMLParser):
@@ -74,7 +74,7 @@ def test_the_page_needs_nothing_else(made):
         if tag in ("img", "link"):
             assert attributes.get("src", attributes.get("href", "")).startswith("data:")
         if tag == "a":
-            assert attributes["href"].startswith(("#", "https://arxiv.org/"))
+            assert attributes["href"].startswith(("#", "https://arxiv.org/", "../suspects/"))
     html = (results / "report/index.html").read_text()
     assert "@import" not in html
     assert "url(" not in html
@@ -163,7 +163,7 @@ def test_nothing_of_the_machine_is_told(tmp_path):
         ({"clean_known": False}, {"detection"}),
         ({"noise": 0.0}, {"detection"}),
         ({"seeds": (3,), "ratios": (0.5,)}, set()),
-        ({"methods": ("random", "el2n")}, {"images", "scatter", "weights"}),
+        ({"methods": ("random", "el2n")}, {"images", "scatter", "suspects", "weights"}),
         (
             {
                 "channels": 3,
@@ -212,6 +212,8 @@ def test_pictures_of_an_earlier_run_go_away(copy, quick):
         "scores/seed1/el2n.parquet",
         "kept/seed1/margin_0.5.parquet",
         "models/seed0/full/metrics.jsonl",
+        "suspects/suspect_labels.csv",
+        "suspects/summary.json",
     ],
 )
 def test_a_missing_file_is_named_and_the_old_report_stays(copy, name):
@@ -269,6 +271,47 @@ def test_a_disk_that_fills_up_leaves_no_page(copy, quick, monkeypatch):
         report.run(results=results, out=results / "report", config=config)
     assert not (results / "report/index.html").exists()
     assert figures(results) == ALL  # each is written beside its place and moved there: nothing half-written is left
+
+
+def test_suspect_labels_are_counted_checked_and_linked(made):
+    results, _, page = made
+    facts = read_json(results / "suspects/summary.json")
+    (all_of_them,) = facts["checked"]["first"]
+    count, wrong, right = all_of_them["suspects"], all_of_them["wrong"], all_of_them["suggestion_right"]
+    assert f"{count} of {facts['judged']} training images of seed 0 have a label that the meta-trained" in page.text
+    shares = [wrong / count, right / count, wrong / facts["checked"]["wrong_labels"]]
+    said = re.search(r"Of all wrong labels all suspects ([\d.]+) % ([\d.]+) % ([\d.]+) %", page.text)
+    assert said
+    assert [float(share) for share in said.groups()] == pytest.approx([100 * share for share in shares], abs=0.05)
+    links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    assert {"../suspects/kept.csv", "../suspects/suspect_labels.csv"} <= links
+    sheet = (results / "report/figures/suspects.svg").read_text()
+    marked = sheet.count('id="wrong-label')
+    assert marked == wrong  # all suspects of this folder fit on the sheet
+
+
+def test_suspects_without_clean_labels_claim_nothing(tmp_path):
+    classes = ["NA", "1", "null"]
+    config = build(tmp_path, train=40, seeds=(0,), classes=3, class_names=classes, clean_known=False)
+    page = run(tmp_path / "planted", config)
+    assert "Suspects that are wrong" not in page.text
+    assert "Clean labels are not known here: which of the two is right is for the eye to judge." in page.text
+
+
+def test_images_that_were_left_out_are_named(copy, quick):
+    results, config = copy
+    assert "corrupt and left out" not in run(results, config).text
+    facts = read_json(results / "data/dataset.json")
+    write_json(results / "data/dataset.json", {**facts, "skipped": ["cat/1.jpg", "dog/2.jpg"]})
+    assert "2 images were corrupt and left out: cat/1.jpg, dog/2.jpg." in run(results, config).text
+
+
+def test_a_broken_table_of_suspects_is_named(copy, quick):
+    results, config = copy
+    path = results / "suspects/suspect_labels.csv"
+    path.write_text(path.read_text().replace("suggested", "guessed"))
+    with pytest.raises(SamaError, match=r"suspect_labels.csv: expected a column 'suggested', got sample_id, observed"):
+        run(results, config)
 
 
 def test_overlapping_splits_are_counted(copy, quick):

@@ -31,6 +31,8 @@ WHOLE = (
     else ["full"]
 )
 CELLS = WHOLE + [f"{method}_{ratio}" for method in METHODS for ratio in RATIOS]
+# planted noise makes another data set of every seed: verdicts over seeds are put together where the labels are the same
+JUDGES = SEEDS if CONFIG.data.noise.kind == "none" else SEEDS[:1]
 SETTINGS = f"{RESULTS}/config.yaml"
 GPUS = 1 if CONFIG.runtime.device == "cuda" else 0
 

@@ -9,6 +9,7 @@ rule report:
         meta=expand(rules.meta_train.output, seed=SEEDS),
         scores=expand(rules.score.output, seed=SEEDS, method=METHODS),
         kept=rules.phase_select.input,
+        suspects=rules.suspects.output,
         models=rules.phase_retrain.input,
         evaluations=expand(rules.evaluate.output, seed=SEEDS),
     output:

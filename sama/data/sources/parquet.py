@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from sama.data.images import open_encoded
+from sama.data.images import CorruptImageError, open_encoded
 from sama.data.sources.base import Part, Source, SourceOptions, numbered
 from sama.errors import SamaError
 
@@ -142,6 +142,8 @@ def _encoded(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[int, bytes]]
             images = batch.column("image").take(pa.array(inside - first)).to_pylist() if len(inside) else []
             for row, image in zip(inside.tolist(), images, strict=True):
                 if image is None or image["bytes"] is None:
-                    raise SamaError(f"{path}: row {row}: column 'image': expected an encoded image in bytes, got null")
+                    raise CorruptImageError(
+                        f"{path}: row {row}: column 'image': expected an encoded image in bytes, got null"
+                    )
                 yield row, image["bytes"]
             first += batch.num_rows
