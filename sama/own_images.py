@@ -19,7 +19,7 @@ from sama.files import write_text
 LOOKED_AT = 64  # images whose size and mode are read
 SIZES = (64, 128, 224)  # beyond a small stem, the largest that the images have
 SMALL = 32  # up to here a small stem, and the size as it is
-VALIDATION, TEST = 0.1, 0.2
+META, VALIDATION, TEST = 0.1, 0.1, 0.2
 EPOCHS, LEAST_STEPS = 20, 200
 LISTED_CLASSES = 30
 
@@ -84,14 +84,14 @@ def _train_size(images: Path, source: Source, counts: np.ndarray) -> int:
     """Examples of the train split; every split must have every class."""
     part, test = source.train, None if source.test is not None else TEST
     sizes = split_sizes(
-        len(part), 0, VALIDATION, test, meta_set="training", source="", has_test=source.test is not None
+        len(part), META, VALIDATION, test, meta_set="noisy_held_out", source="", has_test=source.test is not None
     )
     split = stratified_splits(part.label, part.sample_id, sizes, seed=0)
     try:
         check_classes(part.label, split, source.class_names, ("train", *sizes))
     except SamaError as error:
         rarest = int(np.argmin(counts))
-        least = int(np.ceil(1 / VALIDATION))
+        least = int(np.ceil(1 / min(META, VALIDATION)))
         raise SamaError(
             f"{images}: too few images: class {source.class_names[rarest]!r} has {counts[rarest]}, expected {least} or "
             f"more of each class, so that the {', '.join(sizes)} and train splits have all classes"
@@ -153,6 +153,7 @@ def config_text(name: str, found: Found) -> str:
         path=quoted(found.path.name),
         size=size,
         channels=1 if found.grey else 3,
+        meta=META,
         validation=VALIDATION,
         test="null" if found.tests is not None else TEST,
         model="test_resnet" if tiny else "resnet18",
@@ -184,14 +185,14 @@ data:
   image_size: {size}  # {note[size]}
   channels: {channels}  # {note[channels]}
   # Whose loss the weights are to lower. Nothing says which labels are right here, so none is taken to be:
-  #   training         the training set itself, as in the paper's pruning experiments. Where labels are wrong, a low
-  #                    weight then marks what is easy, not what is wrong: suspects come from held-out predictions
-  #   noisy_held_out   held-out examples (splits.meta of them) with labels as they are; the same holds
+  #   noisy_held_out   held-out examples (splits.meta of them), labels as they are. Low weights mark wrong labels where
+  #                    few are wrong; where many are, what is easy. Suspects come from held-out predictions
   #   clean_held_out   the same examples, if you know their labels to be right: a low weight marks wrong labels
-  meta_set: training
+  #   training         the training set itself, as in the paper's pruning experiments: a low weight marks what is easy
+  meta_set: noisy_held_out
   max_images: null
   max_test_images: null
-  splits: {{meta: 0, validation: {validation}, test: {test}}}  # {note[test]}
+  splits: {{meta: {meta}, validation: {validation}, test: {test}}}  # {note[test]}
   noise: {{kind: none, rate: 0.0}}  # none is planted
 
 model:

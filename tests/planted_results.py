@@ -255,7 +255,7 @@ def _suspects(results: Path, seeds: Any, ratios: Any, rng: np.random.Generator) 
         "suggested": [names[label] for label in guess],
         "suspicion": np.sort(rng.random(len(found)))[::-1],
         "held_out": 0,
-        "weight": rng.random(len(found)),
+        "weight": np.where(np.arange(len(found)) % 5 == 3, np.nan, rng.random(len(found))),
     }
     write_text(results / "suspects/suspect_labels.csv", pd.DataFrame(table).to_csv(index=False))
     checked = None
@@ -268,7 +268,8 @@ def _suspects(results: Path, seeds: Any, ratios: Any, rng: np.random.Generator) 
         }
     summary = {
         "seeds": [seeds[0]],
-        "judged": len(train),
+        "images": len(manifest),
+        "weighed": len(train),
         "held_out": 0,
         "kept": {str(ratio): round(len(train) * (1 - ratio)) for ratio in ratios},
         "suspects": len(found),

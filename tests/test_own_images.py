@@ -52,9 +52,9 @@ def test_classes_counts_sizes_and_modes_are_those_of_the_folder(tmp_path: Path) 
     assert (config.experiment, config.data.source, config.data.path) == ("my_photos_2", "image_folder", "photos")
     assert config.data_root == str(tmp_path)
     assert (config.data.image_size, config.data.channels, config.model.small_stem) == (8, 1, True)
-    assert (config.data.meta_set, config.data.noise.kind, config.data.splits.test) == ("training", "none", 0.2)
+    assert (config.data.meta_set, config.data.noise.kind, config.data.splits.test) == ("noisy_held_out", "none", 0.2)
     train = look_at(tmp_path / "photos").train
-    assert train == 35
+    assert train == 30
     for recipe in (config.training, config.meta.training):
         assert recipe.batch_size <= train and recipe.steps * recipe.batch_size >= 20 * train
     assert config.meta.batch_size <= train
@@ -86,7 +86,7 @@ def test_a_test_part_of_the_folder_is_the_test_split(tmp_path: Path) -> None:
     for name in ("train/a", "train/b", "test/a", "test/b"):
         draw(tmp_path / "photos" / name, 10)
     assert written(tmp_path / "photos").data.splits.test is None
-    assert look_at(tmp_path / "photos").train == 18
+    assert look_at(tmp_path / "photos").train == 16
 
 
 def shard(folder: Path, labels: list[int], names: list[str]) -> Path:
@@ -147,7 +147,7 @@ def test_a_file_that_is_there_stays_and_a_name_must_name_an_experiment(tmp_path:
 def test_ten_of_each_class_are_enough(tmp_path: Path) -> None:
     for name in "abc":
         draw(tmp_path / "photos" / name, 10)
-    assert look_at(tmp_path / "photos").train == 21
+    assert look_at(tmp_path / "photos").train == 18
 
 
 def test_the_command_writes_a_file_that_the_check_accepts(tmp_path: Path) -> None:

@@ -235,13 +235,12 @@ def _suspects(folder: Path) -> Suspects:
         columns = ["sample_id", "observed", "suggested", "suspicion", "held_out", "weight"]
         if missing := [name for name in columns if name not in labels]:
             raise SamaError(f"{path}: expected a column {missing[0]!r}, got {', '.join(labels)}")
-        return Suspects(
-            read_json(folder / "summary.json"), pd.DataFrame(labels, columns=columns).astype({"weight": float})
-        )
+        labels = pd.DataFrame(labels, columns=columns).replace({"weight": {"": "nan"}}).astype({"weight": float})
     except FileNotFoundError as error:
         raise SamaError(f"{path}: missing") from error
     except ValueError as error:
         raise SamaError(f"{path}: not the table of suspect labels ({error})") from error
+    return Suspects(read_json(folder / "summary.json"), labels)
 
 
 def _curves(

@@ -12,17 +12,17 @@ LINKS = tuple((name, f"../suspects/{name}") for name in FILES)
 def texts(found: Suspects, config: Config) -> list[str]:
     """What the lists hold, and what weight and suspicion mean."""
     facts = found.summary
-    judged, held_out, seeds = facts["judged"], facts["held_out"], facts["seeds"]
+    images, held_out, seeds = facts["images"], facts["held_out"], facts["seeds"]
     whose = f"of seed {seeds[0]}" if len(seeds) == 1 else f"of {seeds_text(len(seeds))}"
     text = (
-        f"{facts['suspects']:,} of {judged:,} training images {whose} have a label that the meta-trained models "
+        f"{facts['suspects']:,} of {images:,} images have a label that the meta-trained models {whose} "
         "contradict. The suggested label is the one that they hold for most probable; suspicion is by how much, from 0 "
         "to 1. It is no probability that the label is wrong. "
     )
     if held_out:
         text += f"{held_out:,} images are judged by models that never saw them; "
     text += (
-        f"{'the other ' if held_out else 'all '}{judged - held_out:,} only by models that trained on them and may have "
+        f"{'the other ' if held_out else 'all '}{images - held_out:,} only by models that trained on them and may have "
         "learned a wrong label: of those, fewer are found."
     )
     if config.data.noise.kind != "none" and len(config.seeds) > 1:
@@ -64,7 +64,7 @@ def table(found: Suspects) -> Table | None:
         ]
         for line in checked["first"]
     ]
-    note = f"{percent(checked['wrong_labels'] / found.summary['judged'])} of all these labels are wrong."
+    note = f"{percent(checked['wrong_labels'] / found.summary['images'])} of all these labels are wrong."
     return Table(
         "Suspects that are wrong", ["", "Label wrong", "Suggestion right", "Of all wrong labels"], rows, [note]
     )

@@ -64,7 +64,7 @@ class Tile:
     image: NDArray[np.uint8]
     observed: str
     clean: str | None
-    weight: float  # relative
+    weight: float  # relative; NaN where it has none
     suggested: str | None = None  # by a model, where it is another than the observed one
 
     @property
@@ -117,9 +117,8 @@ def _tile(axes: Axes, tile: Tile) -> None:
     )
     if tile.wrong:
         axes.set_gid("wrong-label")
-    axes.set_xlabel(
-        f"weight {tile.weight:.2f}" if tile.weight >= 0.01 else "weight <0.01", fontsize=6.5, labelpad=2, color=MUTED
-    )
+    weight = "no weight" if np.isnan(tile.weight) else f"weight {tile.weight:.2f}"
+    axes.set_xlabel("weight <0.01" if tile.weight < 0.01 else weight, fontsize=6.5, labelpad=2, color=MUTED)
     axes.set_title(tile.title, fontsize=7, pad=3, loc="center", color=MISLABELLED if tile.wrong else INK)
 
 

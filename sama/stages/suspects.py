@@ -40,8 +40,8 @@ def run(
 ) -> None:
     """Write what the meta weight keeps, and the labels that held-out predictions contradict, over the seeds.
 
-    An image is judged if it stands in the train split of a seed. OUT/kept.csv: it is kept at a pruning ratio if at
-    least half of the seeds that trained on it keep it. OUT/suspect_labels.csv: p are its class probabilities by the
+    OUT/kept.csv: an image is kept at a pruning ratio if at least half of the seeds that trained on it keep it; one that
+    no seed trained on is not in it. OUT/suspect_labels.csv: p are the class probabilities of an image by the
     meta-trained models of the seeds that held it out, averaged (where none did: of all seeds, whose models have begun
     to learn the label, wrong or not). The suggested label is the largest p; a label is suspect where that is another,
     and the more, the larger p[suggested] − p[observed]. OUT/summary.json: counts, and, where clean labels are known,
@@ -81,7 +81,7 @@ def run(
         "stage": "suspects",
         "seeds": list(seeds),
         "images": len(whole),
-        "judged": len(judged),
+        "weighed": int(np.sum(judged["seeds"].to_numpy() > 0)),
         "kept": {str(ratio): int(np.sum(kept_table["pruning_ratio"].to_numpy() == ratio)) for ratio in ratios},
         "held_out": int(np.sum(judged["seeds"].to_numpy() < len(seeds))),
         "suspects": len(suspects),
@@ -95,9 +95,10 @@ def run(
 
 
 def _judged(datasets: dict[int, Dataset], meta: Path) -> pd.DataFrame:
-    """A row for each image of any train split: sample_id, label, clean (if known), row, weight, seeds (how many).
+    """A row an image: sample_id, label, row, clean (if known), weight, and in how many seeds it was trained on.
 
-    The weight of a seed is divided by its mean there, for its scale means nothing, and averaged over the seeds.
+    The weight of a seed is divided by its mean there, for its scale means nothing, and averaged over the seeds; NaN
+    where no seed trained on the image.
     """
     parts = []
     for seed, dataset in datasets.items():
@@ -106,21 +107,26 @@ def _judged(datasets: dict[int, Dataset], meta: Path) -> pd.DataFrame:
         if not np.array_equal(frame["sample_id"].to_numpy(str), train.sample_id):
             raise SamaError(f"{path}: its sample ids are not those of split train in {dataset.path}")
         weight = frame["weight"].to_numpy(np.float64)
-        columns: dict[str, Any] = {"sample_id": train.sample_id, "label": train.label, "row": train.rows}
-        if train.clean_label is not None:
-            columns["clean"] = train.clean_label
-        columns["weight"] = weight / weight.mean() if weight.mean() > 0 else weight
-        parts.append(pd.DataFrame(columns))
-    together = pd.concat(parts)
-    groups = together.groupby("sample_id", sort=True)
-    judged = groups.first()
-    contradicted = judged.index.to_numpy(str)[groups["label"].nunique().to_numpy() > 1]
+        weight = weight / weight.mean() if weight.mean() > 0 else weight
+        parts.append(pd.DataFrame({"sample_id": train.sample_id, "label": train.label, "weight": weight}))
+    groups = pd.concat(parts).groupby("sample_id", sort=True)
+    trained = groups.first()
+    contradicted = trained.index.to_numpy(str)[groups["label"].nunique().to_numpy() > 1]
     if len(contradicted):
         raise SamaError(
             f"{contradicted[0]}: two seeds saw it under different labels: with planted noise each seed is a data set "
             "of its own, give one of them"
         )
-    return judged.assign(weight=groups["weight"].mean(), seeds=groups.size()).reset_index()
+    whole = next(iter(datasets.values()))
+    trained = trained.assign(weight=groups["weight"].mean(), seeds=groups.size()).reindex(whole.sample_id)
+    seen = trained["seeds"].notna().to_numpy()
+    columns: dict[str, Any] = {"sample_id": whole.sample_id, "row": whole.rows}
+    columns["label"] = np.where(seen, trained["label"].to_numpy(), whole.label).astype(np.int64)
+    if whole.clean_label is not None:
+        columns["clean"] = whole.clean_label
+    columns["weight"] = trained["weight"].to_numpy()
+    columns["seeds"] = np.where(seen, trained["seeds"].to_numpy(), 0).astype(np.int64)
+    return pd.DataFrame(columns)
 
 
 def _meta_trained(model: ModelConfig, dataset: Dataset, folder: Path, seed: int, device: torch.device) -> nn.Module:
@@ -137,12 +143,12 @@ def _kept(judged: pd.DataFrame, lists: dict[float, list[Path]], names: NDArray[n
         kept_by = np.zeros(len(ids), dtype=np.int64)
         for path in lists[ratio]:
             kept = read_parquet(path, ["sample_id"])["sample_id"].to_numpy(str)
-            unknown = np.setdiff1d(kept, ids)
+            unknown = np.setdiff1d(kept, ids[seeds > 0])
             if len(unknown):
                 raise SamaError(f"{path}: {unknown[0]} stands in no train split: was it made for other data?")
             kept_by += np.isin(ids, kept)
         table = judged.assign(pruning_ratio=ratio, label=names[judged["label"].to_numpy()], kept_by=kept_by)
-        tables.append(pd.DataFrame(table[2 * kept_by >= seeds], columns=KEPT_COLUMNS))
+        tables.append(pd.DataFrame(table[(seeds > 0) & (2 * kept_by >= seeds)], columns=KEPT_COLUMNS))
     return tables[0] if len(tables) == 1 else pd.concat(tables[1:])
 
 

@@ -278,7 +278,7 @@ def test_suspect_labels_are_counted_checked_and_linked(made):
     facts = read_json(results / "suspects/summary.json")
     (all_of_them,) = facts["checked"]["first"]
     count, wrong, right = all_of_them["suspects"], all_of_them["wrong"], all_of_them["suggestion_right"]
-    assert f"{count} of {facts['judged']} training images of seed 0 have a label that the meta-trained" in page.text
+    assert f"{count} of {facts['images']} images have a label that the meta-trained models of seed 0 con" in page.text
     shares = [wrong / count, right / count, wrong / facts["checked"]["wrong_labels"]]
     said = re.search(r"Of all wrong labels all suspects ([\d.]+) % ([\d.]+) % ([\d.]+) %", page.text)
     assert said

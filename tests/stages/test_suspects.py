@@ -106,18 +106,20 @@ def test_what_held_out_models_contradict_is_suspect_and_what_all_trained_on_is_n
     table = read(run(folder) / "suspect_labels.csv")
     trained = trained_by(folder)
     wrong = {f"{CLASSES[label]}/{true}_{number}.png": CLASSES[true] for (true, number), label in WRONG.items()}
-    expected = {name: true for name, true in wrong.items() if 0 < len(trained.get(name, [])) < 3}
+    expected = {name: true for name, true in wrong.items() if len(trained.get(name, [])) < 3}
     assert 0 < len(expected) < len(WRONG)  # one at least that every seed trained on, and that no model contradicts
     assert dict(zip(table["sample_id"], table["suggested"], strict=True)) == expected
     assert [name.rsplit("/", 1)[0] for name in table["sample_id"]] == table["observed"].tolist()
     assert table["suspicion"].to_numpy() == pytest.approx(0.7)
-    assert table["held_out"].tolist() == [3 - len(trained[name]) for name in table["sample_id"]]
+    assert table["held_out"].tolist() == [3 - len(trained.get(name, [])) for name in table["sample_id"]]
     weights = [
         pd.read_parquet(folder / f"meta/seed{s}/weights.parquet").set_index("sample_id")["weight"] for s in SEEDS
     ]
     for name, weight in zip(table["sample_id"], table["weight"], strict=True):
-        mean = np.mean([weights[seed][name] / weights[seed].mean() for seed in trained[name]])
-        assert weight == pytest.approx(mean, rel=1e-5)
+        relative = [weights[seed][name] / weights[seed].mean() for seed in trained.get(name, [])]
+        assert (weight == "") == (not relative)
+        if relative:
+            assert float(weight) == pytest.approx(np.mean(relative), rel=1e-5)
 
 
 def test_an_image_is_kept_by_half_of_the_seeds_that_trained_on_it(folder: Path) -> None:
@@ -141,7 +143,9 @@ def test_of_one_seed_the_list_is_that_of_the_seed(folder: Path) -> None:
     for ratio in (0.25, 0.5):
         kept = pd.read_parquet(folder / f"kept/seed1/meta_weight_{ratio}.parquet")["sample_id"]
         assert table.loc[table["pruning_ratio"] == ratio, "sample_id"].tolist() == sorted(kept)
-    assert len(read(folder / "suspects/suspect_labels.csv")) == 0  # it repeats all labels, and no other model is there
+    wrong = {f"{CLASSES[label]}/{true}_{number}.png" for (true, number), label in WRONG.items()}
+    expected = wrong - set(trained_by(folder, (1,)))  # of what it trained on it repeats the label
+    assert set(read(folder / "suspects/suspect_labels.csv")["sample_id"]) == expected
 
 
 def test_without_the_meta_weight_among_the_scores_nothing_is_said_to_be_kept(folder: Path) -> None:

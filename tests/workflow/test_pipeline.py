@@ -1,8 +1,11 @@
 """The real workflow in miniature: what it makes, what an edit re-runs, what it must not look at."""
 
 import json
+import re
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,6 +59,7 @@ def test_the_merged_configuration_stands_beside_the_results(done: Clone) -> None
         (MODULE, {"meta_train", "score", "evaluate", "report"}, {"prepare"}),
         ("sama/scores/margin.py", {"score"}, {"prepare", "meta_train"}),
         ("sama/report/page.py", {"report", "track"}, {"evaluate", "retrain"}),
+        ("sama/stages/suspects.py", {"suspects", "report"}, {"select", "retrain", "evaluate"}),
     ],
 )
 def test_an_edit_reruns_what_depends_on_it_and_nothing_else(done, edited, expected, spared) -> None:
@@ -102,35 +106,56 @@ def test_a_second_pipeline_in_the_folder_is_refused(done: Clone) -> None:
     assert str(first.pid) in line
 
 
-def test_an_image_folder_runs_by_configuration_alone(done: Clone, tmp_path: Path) -> None:
+def test_a_folder_of_images_needs_two_commands(done: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sama init`, then `make reproduce`; a tenth of the labels is wrong, and the suspects are those."""
     generator = np.random.default_rng(0)
-    for number, name in enumerate(("apple", "brick", "cloud")):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for k in range(40):
-            pixels = generator.integers(0, 60, (20, 24, 3), dtype=np.uint8)
-            pixels[..., number] += 150
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{k:03d}.png")
-    overlay = {
-        "experiment": "folder",
-        "data_root": str(tmp_path),
-        "data": {
-            "source": "image_folder",
-            "path": "photos",
-            "image_size": 16,
-            "meta_set": "training",
-            "splits": {"meta": 0, "validation": 0.2, "test": 0.2},
-            "noise": {"kind": "none", "rate": 0.0},
-        },
-        "scores": {"methods": ["meta_weight", "random"]},
-    }
+    names = ("apple", "brick", "cloud")
+    for number in range(120):
+        pixels = generator.integers(0, 60, (20, 24, 3), dtype=np.uint8)
+        pixels[..., number % 3] += 150
+        name = names[(number + (number >= 108)) % 3]
+        (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number:03d}.png")
+    said = done.run("sama", "init", "folder.yaml", "--images", str(tmp_path / "photos"))
+    assert "120 images of 3 classes" in said
+    overlay = yaml.safe_load((done.folder / "folder.yaml").read_text())
+    overlay["seeds"] = [0, 1]
+    for recipe in (overlay["training"], overlay["meta"]["training"]):
+        recipe |= {"steps": 24, "batch_size": 16, "log_every": 8}
+    overlay["meta"]["batch_size"] = 16
+    overlay["scores"]["methods"] = ["meta_weight"]
+    overlay["selection"]["pruning_ratios"] = [0.3]
     (done.folder / "folder.yaml").write_text(yaml.safe_dump(overlay))
-    done.run("snakemake", "--cores", "2", "--quiet", "rules", "--configfile", "folder.yaml")
+    venv = (f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.setup-done")
+    done.run("make", "reproduce", *venv, "CONFIG=folder.yaml", "CORES=2")
     results = done.folder / "results" / "folder"
     summary = json.loads((results / "summary.json").read_text())
     assert summary["clean"] == {}
     assert summary["noise_detection"] == {}
     assert summary["full"]["accuracy"][0] > 0.5
-    assert str(tmp_path) not in (results / "config.yaml").read_text()
-    kept = pd.read_parquet(next(results.glob("kept/*/meta_weight_*.parquet")))
-    assert set(kept.columns) == {"sample_id"}
+    for file in ("config.yaml", "report/index.html", "suspects/kept.csv", "suspects/suspect_labels.csv"):
+        assert str(tmp_path) not in (results / file).read_text(), file
+    kept = pd.read_parquet(results / "kept/seed0/meta_weight_0.3.parquet")
     assert kept["sample_id"].str.match(r"^(apple|brick|cloud)/\d{3}\.png$").all()
+
+    suspects = pd.read_csv(results / "suspects/suspect_labels.csv")
+    truth = [names[int(sample_id[-7:-4]) % 3] for sample_id in suspects["sample_id"]]
+    assert {int(sample_id[-7:-4]) for sample_id in suspects["sample_id"]} == set(range(108, 120))
+    assert suspects["suggested"].tolist() == truth
+
+    subset = readme_subset(done, tmp_path, monkeypatch)
+    table = pd.read_csv(results / "suspects/kept.csv")
+    paths = [Path(subset.dataset.samples[index][0]).relative_to("photos").as_posix() for index in subset.indices]
+    assert sorted(paths) == sorted(table["sample_id"])
+    assert 60 < len(subset) < 120
+
+
+def readme_subset(done: Clone, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The README's lines that load the kept list, run where the folder of images lies."""
+    readme = (done.folder / "README.md").read_text()
+    (lines,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "ImageFolder" in code]
+    (folder / "results").symlink_to(done.folder / "results")
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    exec(lines.replace("results/photos/", "results/folder/"), names)
+    return names["subset"]
