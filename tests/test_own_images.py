@@ -44,6 +44,7 @@ def refusal(folder: Path) -> str:
 
 
 def test_classes_counts_sizes_and_modes_are_those_of_the_folder(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "mine: # 1"
     draw(tmp_path / "photos" / "cat", 30)
     draw(tmp_path / "photos" / "dog: a # 'b'", 20)
     config = written(tmp_path / "photos", "My photos-2.yaml")
