@@ -2,9 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from sama.config import merge, validate
 from sama.errors import SamaError
 from sama.files import read_json
 from sama.report.readme import END, PICTURES, START, renew
@@ -75,16 +73,6 @@ def test_the_readme_has_the_block_and_its_pictures_exist():
     assert text.count(START) == text.count(END) == 1
     for name in PICTURES:
         assert (f"(docs/images/{name}.svg)" in text) == (ROOT / f"docs/images/{name}.svg").is_file()
-
-
-def test_the_configuration_for_own_images_is_valid():
-    found = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert found
-    for text in found:
-        overlay = yaml.safe_load(text)
-        config = validate(merge(yaml.safe_load((ROOT / "config/config.yaml").read_text()), overlay))
-        assert config.data.source == "image_folder"
-        assert config.data.noise.kind == "none"
 
 
 def test_links_to_files_of_the_repository_lead_somewhere():
