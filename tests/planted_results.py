@@ -3,6 +3,8 @@
 The numbers are made up (seeded), the relations between the files are real: kept lists follow from scores, noise
 detection from scores and manifests, summary.json from the cells.
 """
+# pandas types columns loosely:
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -90,7 +90,7 @@ def test_weights_are_normalised_over_their_micro_batch():
     all_losses, all_raw = [], []
     for batch, weighting in zip(result.batches, result.weightings, strict=True):
         losses = cross_entropy(start(batch.inputs), batch.labels, reduction="none")
-        raw = torch.func.functional_call(loop.meta, lam, (losses.detach()[:, None],)).detach()
+        raw = torch.func.functional_call(loop.meta, {**lam}, (losses.detach()[:, None],)).detach()
         torch.testing.assert_close(weighting.weights, raw / raw.mean())
         assert weighting.weights.mean().item() == pytest.approx(1.0)
         by_hand = by_hand + (raw / raw.mean() * losses).mean() / 2

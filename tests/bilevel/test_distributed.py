@@ -1,4 +1,7 @@
 """Several gloo processes against one process that is handed the same shards."""
+# torch types shards, groups and submodules loosely:
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportPossiblyUnboundVariable=false
+# pyright: reportOptionalSubscript=false, reportIncompatibleMethodOverride=false
 
 import copy
 from pathlib import Path

@@ -1,4 +1,7 @@
 """Sharded modules (FSDP2) in two gloo processes against one process that holds everything."""
+# torch types shards, groups and submodules loosely:
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportReturnType=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportPossiblyUnboundVariable=false
 
 import functools
 import traceback

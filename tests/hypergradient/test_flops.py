@@ -5,6 +5,7 @@ import pytest
 from benchmarks import flops
 from sama.config import validate
 from sama.hypergradient import METHODS
+from sama.programs.reweight import Reweight
 from sama.stages import meta_train
 
 SLACK = 0.01  # the meta network's own operations
@@ -34,6 +35,7 @@ def test_meta_training_reports_what_was_counted(found, label):
                   "network": {"features": ["loss"]}, "training": {"steps": 3, "batch_size": 7}}}
     ).meta  # fmt: skip
     program = flops.make_loop("sama", {}, unroll_steps=1).program
+    assert isinstance(program, Reweight)
     assert meta_train._cost(meta, program).units / (3 * 7) == pytest.approx(found[label], abs=SLACK)
 
 

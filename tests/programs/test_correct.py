@@ -117,7 +117,7 @@ def test_class_probabilities_serve_as_weak_labels():
 def test_it_is_a_weighting_program_that_leaves_no_hook():
     program, model, theta, _ = small("R&C", head=True)
     assert isinstance(program, WeightingProgram)
-    model[2].weight.data[0] = torch.nan  # not looked at: θ is given
+    model.get_parameter("2.weight").data[0] = torch.nan  # not looked at: θ is given
     theta = {name: value.requires_grad_() for name, value in theta.items()}
     losses, features = program.example_losses(theta, labelled(5, 0))
     assert (losses.shape, features.shape) == ((5, 2), (5, 2 + 3 + 2))

@@ -38,12 +38,11 @@ rule suspects:
         config=settings("suspects"),
         settings=SETTINGS,
         data=subpath(input.images, parent=True),
-        meta=f"{RESULTS}/meta",
-        kept=f"{RESULTS}/kept",
+        results=subpath(output.kept, ancestor=2),
         folder=subpath(output.kept, parent=True),
         seeds=",".join(map(str, JUDGES)),
     shell:
-        "exec python -m sama.cli suspects --config {params.settings} --data {params.data} --meta {params.meta} --kept {params.kept}"
+        "exec python -m sama.cli suspects --config {params.settings} --data {params.data} --meta {params.results}/meta --kept {params.results}/kept"
         " --out {params.folder} --seeds {params.seeds} &> {log}"
 
 
