@@ -21,7 +21,7 @@ from sama.bilevel.precision import Name, Precision
 from sama.bilevel.sharded import ShardedProgram, is_sharded, sharded
 from sama.hypergradient import DifferentiableUpdate, Evaluated, MicroBatches
 from sama.hypergradient import method as hypergradient_method
-from sama.hypergradient.evaluation import RandomState, detached, norm
+from sama.hypergradient.evaluation import RandomState, detached, norm, norm_of
 from sama.hypergradient.evaluation import gradients as gradients_of
 from sama.hypergradient.program import Batch, Program, WeightingProgram, weighted_mean
 
@@ -245,8 +245,9 @@ class BilevelLoop:
         early = meta_step and self.method.before_update  # such a method needs θ from before the update
         done = self._base_pass(watch=early and self.precision.same_losses)
         point = {name: p.detach().clone() for name, p in self._theta.items()} if early else self._theta
-        length = getattr(self.program, "norm", norm)
-        factor = 1.0 if self.clip_norm is None else _scale_down(done.gradients, length(done.gradients), self.clip_norm)
+        factor: Tensor | float = 1.0
+        if self.clip_norm is not None:
+            factor = _scale_down(done.gradients, norm_of(self.program, done.gradients), self.clip_norm)
         before = remember(self.base_optimizer) if meta_step and self._adapts else None
         taken = self.precision.apply(self.precision.base_scaler, self.base_optimizer)
         self.base_optimizer.zero_grad(set_to_none=True)

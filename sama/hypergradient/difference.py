@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from sama.hypergradient.evaluation import Arrived, RandomState, differentiable_kernels, gradients, moved, norm
+from sama.hypergradient.evaluation import Arrived, RandomState, differentiable_kernels, gradients, moved, norm_of
 from sama.hypergradient.program import Batch, MicroBatches, Params, Program, WeightingProgram, parts, weighted_mean
 from sama.hypergradient.result import Evaluated
 
@@ -37,7 +37,7 @@ def step_along(v: Mapping[str, Tensor], alpha: float, program: Program) -> Step:
     """
     if not alpha > 0:
         raise ValueError(f"expected alpha > 0, got {alpha}")
-    length = getattr(program, "norm", norm)(v)
+    length = norm_of(program, v)
     epsilon, zero = alpha / length, torch.zeros_like(length)
     return Step(epsilon, torch.where(length > 0, epsilon, zero), torch.where(length > 0, length / alpha, zero))
 

@@ -1,6 +1,6 @@
 """Evaluations of a loss that leave no trace: buffers and random state are put back, also when the loss raises."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -79,29 +79,32 @@ def gradients(
             arrived(name, gradient)
 
     hooks = [p.register_hook(partial(tell, name)) for name, p in parameters.items()] if arrived is not None else []
+    leaves = list(parameters.values())
     try:
-        values = (
-            torch.autograd.grad(
-                output,
-                list(parameters.values()),
-                create_graph=create_graph,
-                retain_graph=create_graph or retain_graph,
-                allow_unused=True,
-            )
-            if output.requires_grad
-            else [None] * len(parameters)
-        )
+        values = _differentiated(output, leaves, create_graph=create_graph, retain_graph=retain_graph)
     finally:
         for hook in hooks:
             hook.remove()
-    found = {
-        name: torch.zeros_like(p) if value is None else value
-        for (name, p), value in zip(parameters.items(), values, strict=True)
-    }
+    found = dict(zip(parameters, _filled(values, leaves), strict=True))
     for name in parameters:
         if name not in told:
             tell(name, found[name])
     return found
+
+
+def _differentiated(
+    output: Tensor, leaves: Sequence[Tensor], *, create_graph: bool = False, retain_graph: bool = False
+) -> Sequence[Tensor | None]:
+    """The gradients by the leaves; None for one that the output does not depend on."""
+    if not output.requires_grad:
+        return [None] * len(leaves)
+    return torch.autograd.grad(
+        output, leaves, create_graph=create_graph, retain_graph=create_graph or retain_graph, allow_unused=True
+    )
+
+
+def _filled(gradients: Sequence[Tensor | None], leaves: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, leaves, strict=True)]
 
 
 def mean_loss(loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
@@ -118,37 +121,37 @@ def gradients_of_both(
     Raises:
         ValueError: the loss depends on no θ that it was given.
     """
-    leaves = {f"θ/{name}": p for name, p in base.items()} | {f"λ/{name}": p for name, p in meta.items()}
+    leaves = [*base.values(), *meta.values()]
     values, sums = [], []
     for part in parts(batch):
         value = loss(part)
-        found = (
-            list(torch.autograd.grad(value, list(leaves.values()), allow_unused=True))
-            if value.requires_grad
-            else [None] * len(leaves)
-        )
+        found = _differentiated(value, leaves)
         if all(gradient is None for gradient in found[: len(base)]):
             raise ValueError(
                 "a loss does not depend on the base parameters that it was given: expected the module to be evaluated "
                 "with them, by torch.func.functional_call(module, base, inputs)"
             )
-        found = [torch.zeros_like(p) if g is None else g for p, g in zip(leaves.values(), found, strict=True)]
+        found = _filled(found, leaves)
         sums = torch._foreach_add(sums, found) if sums else found  # autograd may hand out one tensor twice
         values.append(value.detach())
         del value, found
     if len(values) > 1:
         torch._foreach_div_(sums, len(values))
-    both = dict(zip(leaves, sums, strict=True))
     return (
         torch.stack(values).mean(),
-        {name: both[f"θ/{name}"] for name in base},
-        {name: both[f"λ/{name}"] for name in meta},
+        dict(zip(base, sums[: len(base)], strict=True)),
+        dict(zip(meta, sums[len(base) :], strict=True)),
     )
 
 
 def norm(vector: Mapping[str, Tensor]) -> Tensor:
     """The 2-norm over all tensors, a scalar on their device (no synchronisation)."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(vector.values()))))
+
+
+def norm_of(program: Any, vector: Mapping[str, Tensor]) -> Tensor:
+    """The 2-norm of a vector shaped like θ; by `program.norm` where other processes hold the rest of it."""
+    return getattr(program, "norm", norm)(vector)
 
 
 def moved(base: Mapping[str, Tensor], direction: Mapping[str, Tensor], scale: Tensor | float) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Arrays over the training examples in one safetensors file, with the ids they belong to."""
+"""Values of the training examples with the ids they belong to: arrays (safetensors), columns (parquet)."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from sama.errors import SamaError
-from sama.files import atomic
+from sama.files import atomic, read_parquet
 
 IDS = "sample_id"  # the ids as UTF-8 text, one a line: the format has no strings
 
@@ -38,3 +38,15 @@ def read_arrays(path: Path, sample_ids: np.ndarray, names: tuple[str, ...]) -> l
     if content[IDS].tobytes().decode().split("\n") != sample_ids.tolist():
         raise SamaError(f"{path}: its sample ids are not those of split train")
     return [content[name] for name in names]
+
+
+def read_column(path: Path, name: str, sample_ids: np.ndarray, manifest: Path) -> np.ndarray:
+    """The named column [n] of a parquet file, float64, whose rows are the examples `sample_ids` of `manifest`.
+
+    Raises:
+        SamaError: the file or the column is missing, or it is about other examples or another order of them.
+    """
+    frame = read_parquet(path, ["sample_id", name])
+    if not np.array_equal(frame["sample_id"].to_numpy(str), sample_ids):
+        raise SamaError(f"{path}: its sample ids are not those of split train in {manifest}")
+    return frame[name].to_numpy(np.float64)

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sama.config import ModelConfig, RuntimeConfig, ScoresConfig, SelectionConfig
 from sama.data import manifest as manifests
-from sama.errors import SamaError
-from sama.files import read_json, read_parquet, write_json
+from sama.files import read_json, write_json
+from sama.stages._arrays import read_column
 from sama.stages._common import classifier, device_of, examples, load_weights
 from sama.training import Cost, accuracy, predict
 
@@ -71,14 +70,14 @@ def run(
         "noise_detection": {
             method: found
             for method in scores.methods
-            if (found := _noise_detection(train, scores_dir / f"{method}.parquet")) is not None
+            if (found := _noise_detection(train, scores_dir / f"{method}.parquet", manifest)) is not None
         },
         "search_cost": {method: _cost(scores_dir / f"{method}.json").units / full_cost for method in scores.methods},
     }
     write_json(out, evaluation)
 
 
-def _noise_detection(train: manifests.Split, scores: Path) -> dict[str, float] | None:
+def _noise_detection(train: manifests.Split, scores: Path, manifest: Path) -> dict[str, float] | None:
     """How well the lowest scores find the wrong labels; None where nothing is known, or there is nothing to find.
 
     Positives are the examples whose observed label is wrong, ranked by −score.
@@ -88,10 +87,7 @@ def _noise_detection(train: manifests.Split, scores: Path) -> dict[str, float] |
     wrong = train.label != train.clean_label
     if not wrong.any() or wrong.all():
         return None
-    frame = read_parquet(scores, ["sample_id", "score"])
-    if not np.array_equal(frame["sample_id"].to_numpy(str), train.sample_id):
-        raise SamaError(f"{scores}: its sample ids are not those of split train")
-    suspicion = -frame["score"].to_numpy(np.float64)
+    suspicion = -read_column(scores, "score", train.sample_id, manifest)
     return {
         "auc": float(roc_auc_score(wrong, suspicion)),
         "average_precision": float(average_precision_score(wrong, suspicion)),

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from sama.config import ModelConfig, RuntimeConfig, ScoresConfig, TrainingConfig
 from sama.data import manifest as manifests
 from sama.errors import SamaError
-from sama.files import read_json, read_parquet, write_json, write_parquet
+from sama.files import read_json, write_json, write_parquet
 from sama.scores import SCORES, Context, Dynamics
-from sama.stages._arrays import read_arrays
+from sama.stages._arrays import read_arrays, read_column
 from sama.stages._keys import run_key
 
 if TYPE_CHECKING:
@@ -179,12 +179,10 @@ class _Sources:
     def meta_weights(self) -> np.ndarray:
         if self.weights is None:
             raise SamaError(f"the score {self.method} needs --weights, the weights.parquet of meta-train")
-        frame = read_parquet(self.weights, ["sample_id", "weight"])
-        if not np.array_equal(frame["sample_id"].to_numpy(str), self.split.sample_id):
-            raise SamaError(f"{self.weights}: its sample ids are not those of split train in {self.dataset.path}")
+        weights = read_column(self.weights, "weight", self.split.sample_id, self.dataset.path)
         if SCORES[self.method].reads == "meta_loss" and "uncertainty" in pq.read_schema(self.weights).names:
             raise SamaError(
                 f"{self.weights}: its meta network saw the uncertainty, expected a meta training with --features loss"
             )
         self.spend(read_json(self.weights.parent / "summary.json")["cost"])
-        return frame["weight"].to_numpy(np.float64)
+        return weights

@@ -8,9 +8,9 @@ import pandas as pd
 from sama.config import SelectionConfig
 from sama.data.manifest import read_manifest, split_rows
 from sama.errors import SamaError
-from sama.files import read_facts, read_parquet, write_parquet
+from sama.files import read_facts, write_parquet
 from sama.selection import keep
-from sama.stages._arrays import read_arrays
+from sama.stages._arrays import read_arrays, read_column
 
 
 def run(
@@ -40,10 +40,8 @@ def run(
     """
     table = read_manifest(manifest)
     train = table.iloc[split_rows(table["split"].to_numpy(str), "train", where=manifest)]
-    frame, facts = read_parquet(scores, ["sample_id", "score"]), read_facts(scores)
     ids = train["sample_id"].to_numpy(str)
-    if not np.array_equal(frame["sample_id"].to_numpy(str), ids):
-        raise SamaError(f"{scores}: its sample ids are not those of split train in {manifest}")
+    values, facts = read_column(scores, "score", ids, manifest), read_facts(scores)
     strategy = selection.strategy
     options = dict(getattr(selection, strategy, None) or {})
     if strategy == "stratified" and "hard_end" not in facts:
@@ -53,7 +51,7 @@ def run(
     hard_end = facts.get("hard_end", "none")
     try:
         kept = keep(
-            frame["score"].to_numpy(np.float64),
+            values,
             train["label"].to_numpy(np.int64),
             ids,
             pruning_ratio=ratio,

@@ -15,6 +15,7 @@ from sama.data.manifest import Dataset
 from sama.errors import SamaError
 from sama.files import read_parquet, sha256, write_json, write_text
 from sama.metrics import Progress
+from sama.stages._arrays import read_column
 from sama.stages._common import classifier, device_of, load_weights
 from sama.stages._keys import run_key
 from sama.training import Examples, predict
@@ -103,10 +104,7 @@ def _judged(datasets: dict[int, Dataset], meta: Path) -> pd.DataFrame:
     parts = []
     for seed, dataset in datasets.items():
         train, path = dataset.split("train"), meta / f"seed{seed}" / "weights.parquet"
-        frame = read_parquet(path, ["sample_id", "weight"])
-        if not np.array_equal(frame["sample_id"].to_numpy(str), train.sample_id):
-            raise SamaError(f"{path}: its sample ids are not those of split train in {dataset.path}")
-        weight = frame["weight"].to_numpy(np.float64)
+        weight = read_column(path, "weight", train.sample_id, dataset.path)
         weight = weight / weight.mean() if weight.mean() > 0 else weight
         parts.append(pd.DataFrame({"sample_id": train.sample_id, "label": train.label, "weight": weight}))
     groups = pd.concat(parts).groupby("sample_id", sort=True)

@@ -23,25 +23,9 @@ from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.reweight import LabelledBatch, Reweight
 from tests.bilevel.processes import run
+from tests.bilevel.programs import Decay
 
 ALPHA = 0.01
-
-
-class Decay:
-    """A general program: per-parameter weight decay, |λ| = |θ|."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def buffers(self):
-        return []
-
-    def meta_loss(self, base, meta, batch):
-        return nn.functional.cross_entropy(torch.func.functional_call(self.model, base, (batch.inputs,)), batch.labels)
-
-    def base_loss(self, base, meta, batch):
-        decay = sum((meta[name.replace(".", "/")].exp() * p.square()).sum() for name, p in base.items())
-        return self.meta_loss(base, meta, batch) + decay
 
 
 def make_loop(

@@ -15,8 +15,6 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 from sama.adaptation import RULES, adapt, register, remember
 from sama.adaptation.registry import full_name
@@ -28,6 +26,7 @@ from sama.hypergradient.program import WeightingProgram
 from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.reweight import LabelledBatch, Reweight
 from tests.bilevel.processes import run
+from tests.bilevel.programs import Decay
 
 ALPHA = 0.01
 
@@ -46,23 +45,6 @@ class Fuse(nn.Module):
         if self.blows_in == 0:
             raise ArithmeticError("blown")
         return x
-
-
-class Decay:
-    """A general program that reads θ by itself: |λ| = |θ|."""
-
-    def __init__(self, model: nn.Module, meta: nn.Module) -> None:
-        self.model = model
-
-    def buffers(self):
-        return list(self.model.buffers())
-
-    def meta_loss(self, base, meta, batch):
-        return cross_entropy(functional_call(self.model, dict(base), (batch.inputs,)), batch.labels)
-
-    def base_loss(self, base, meta, batch):
-        decay = sum((meta[name.replace(".", "/")].exp() * whole(p).square()).sum() for name, p in base.items())
-        return self.meta_loss(base, meta, batch) + decay
 
 
 class Shift(Decay):
@@ -95,10 +77,10 @@ def program_of(kind: str, model: nn.Module):
     sizes = {name: p.shape for name, p in model.named_parameters()}
     if kind == "decay":
         meta: nn.Module = nn.ParameterDict({n.replace(".", "/"): torch.randn(s) - 3 for n, s in sizes.items()}).double()
-        return Decay(model, meta), meta
+        return Decay(model), meta
     if kind == "shift":
         meta = nn.ParameterDict({"shift": torch.randn(5)}).double()
-        return Shift(model, meta), meta
+        return Shift(model), meta
     meta = MetaWeightNetwork(1, 4).double()
     nn.init.normal_(meta.output.weight)
     return Reweight(model, meta, features=("loss",), teacher=None, normalize=kind == "normalized"), meta

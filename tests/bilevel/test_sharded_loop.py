@@ -5,35 +5,17 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.nn.functional import cross_entropy
 
 from sama.bilevel import checkpoint
 from sama.bilevel.batches import ShuffledBatches
 from sama.bilevel.loop import BilevelLoop
-from sama.bilevel.sharded import whole
 from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.reweight import LabelledBatch, Reweight
 from tests.bilevel.processes import run
+from tests.bilevel.programs import Decay
 
 KINDS = [("weights", {}), ("weights", {"displace": True}), ("weights", {"difference": "one_sided"}), ("decay", {})]
 STEPS = 4
-
-
-class Decay:
-    """Per-parameter weight decay, which reads the parameters itself."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def buffers(self):
-        return []
-
-    def meta_loss(self, base, meta, batch):
-        return cross_entropy(torch.func.functional_call(self.model, dict(base), (batch.inputs,)), batch.labels)
-
-    def base_loss(self, base, meta, batch):
-        decay = sum((meta[name.replace(".", "/")].exp() * whole(p).square()).sum() for name, p in base.items())
-        return self.meta_loss(base, meta, batch) + decay
 
 
 def make_loop(kind: str, options: dict, *, shard: bool, parts: int) -> BilevelLoop:
