@@ -10,10 +10,10 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from sama.config.base import Section
 from sama.config.data import DataConfig, NoiseConfig, SplitConfig
@@ -75,6 +75,24 @@ class Config(Section):
     selection: SelectionConfig = Field(default_factory=SelectionConfig, description="which examples are kept")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="threads and device")
     launcher: LauncherConfig = Field(default_factory=LauncherConfig, description="who carries the heavy stages")
+
+    @model_validator(mode="after")
+    def _observed(self) -> Self:
+        """What a chosen method reads of the observed training is recorded: said before anything is trained."""
+        methods, prototype = self.scores.methods, self.scores.prototype
+        if "tdds" in methods and not self.observe.divergence:
+            raise ValueError("observe.divergence is false, and scores.methods has tdds, which reads it: set it to true")
+        if not self.observe.features:
+            if self.selection.strategy == "d2":
+                raise ValueError(
+                    "observe.features is false, and selection.strategy is d2, which reads them: set it to true"
+                )
+            if "prototype" in methods and prototype.encoder is None:
+                raise ValueError(
+                    "observe.features is false, and scores.methods has prototype, which reads them: set it to true or"
+                    " name a scores.prototype.encoder"
+                )
+        return self
 
     @field_validator("seeds")
     @classmethod

@@ -59,8 +59,9 @@ def run(
     # a seed of its own: the observed model is none that is evaluated, and none behind another score
     own = int(np.random.SeedSequence([seed, *b"observe"]).generate_state(1)[0])
     key = run_key("observe", seed, dataset, model, training, observe)
+    visits = steps * training.batch_size // len(data)
     try:
-        recorder = Recorder(data.labels, len(dataset.class_names), steps * training.batch_size // len(data))
+        recorder = Recorder(data.labels, len(dataset.class_names), visits, observe.divergence)
     except ValueError as error:
         raise SamaError(f"observe.steps: {steps} of {training.batch_size} examples: {error}") from error
     network = classifier(model, dataset, own).to(device)
@@ -84,19 +85,20 @@ def run(
             save=save,
             observe=recorder,
         )
-        records = {name: getattr(recorder, name).numpy() for name in ("probability", "margin", "divergence")}
+        records = {name: record.numpy() for name, record in recorder.records.items()}
         write_arrays(out / "dynamics.safetensors", split.sample_id, **records)
-        features = penultimate_features(network, data, device).numpy()
-        write_arrays(out / "features.safetensors", split.sample_id, features=features)
+        if observe.features:
+            features = penultimate_features(network, data, device).numpy()
+            write_arrays(out / "features.safetensors", split.sample_id, features=features)
         summary = {
             "stage": "observe",
             "seed": seed,
             "steps": steps,
             "batch_size": training.batch_size,
-            "visits": len(recorder.margin),
+            "visits": visits,
             "examples": len(data),
             "cost": cost.as_dict(),
-            "features_cost": Cost(forward_examples=len(data)).as_dict(),
+            "features_cost": Cost(forward_examples=len(data) if observe.features else 0).as_dict(),
             "content_hash": key,
         }
         write_json(out / "summary.json", summary)
