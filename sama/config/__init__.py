@@ -82,6 +82,12 @@ class Config(Section):
         methods, prototype = self.scores.methods, self.scores.prototype
         if "tdds" in methods and not self.observe.divergence:
             raise ValueError("observe.divergence is false, and scores.methods has tdds, which reads it: set it to true")
+        signed = [method for method in methods if method in ("aum", "el2n_reversed")]
+        if signed and self.selection.strategy == "beta":
+            raise ValueError(
+                f"selection.strategy beta draws in proportion to scores of at least 0, and scores.methods has"
+                f" {signed[0]}: choose another strategy or leave it out"
+            )
         if not self.observe.features:
             if self.selection.strategy == "d2":
                 raise ValueError(

@@ -15,7 +15,7 @@ class Context:
     """The n training examples, and what trained models say of them; each call counts what it costs.
 
     Every array has the examples in the order of `sample_ids`, on its last axis or, where they have features, its first.
-    Nothing that is handed out grows with the number of classes: the logits of a batch are reduced as soon as they stand.
+    Nothing that is handed out grows with the number of classes: the logits of a batch are reduced at once.
 
     Attributes:
         sample_ids: str [n], unique.

@@ -39,8 +39,8 @@ def keep(
         labels: int [n], the observed labels.
         sample_ids: str [n], unique.
         pruning_ratio: fraction removed, in (0, 1).
-        strategy: "global" (the highest scores), "class_balanced" (the same fraction of every class), "stratified" (CCS),
-            "d2" (message passing) or "beta" (a draw by score and difficulty).
+        strategy: "global" (the highest scores), "class_balanced" (the same fraction of every class), "stratified"
+            (CCS), "d2" (message passing) or "beta" (a draw by score and difficulty).
         seed: of the lots and of the draw.
         hard_end: stratified: "high", "low" or None, where the score has its difficult examples.
         features: d2: float [n, d].

@@ -21,8 +21,8 @@ def beta(
     ratio the draw centres where the scores are high, at a high one on easy examples.
 
     Cho et al., "Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction Uncertainty",
-    ICML 2025, with the constants of the authors' code. Drawn as the highest `ln w_i + g_i`, `g_i` Gumbel noise by seed
-    and lot, which is the same distribution (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
+    ICML 2025, as in the authors' code. Drawn as the highest `ln w_i + g_i` with Gumbel noise `g_i` by seed and lot,
+    which is the same distribution.
 
     Args:
         scores: float [n], at least 0.

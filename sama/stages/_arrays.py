@@ -21,7 +21,7 @@ def write_arrays(path: Path, sample_ids: np.ndarray, **arrays: np.ndarray) -> No
 
 
 def read_array(path: Path, sample_ids: np.ndarray, name: str, rows: int | None = None) -> np.ndarray:
-    """The named array of a file of `write_arrays`, or its first `rows`; nothing else is read but the ids.
+    """The named array of a file of `write_arrays`, or its first `rows` (all, if fewer); else only the ids are read.
 
     Raises:
         SamaError: the file is missing or damaged, lacks the array, or is about other examples or another order of them.
@@ -34,7 +34,8 @@ def read_array(path: Path, sample_ids: np.ndarray, name: str, rows: int | None =
                     raise SamaError(f"{path}: expected an array {wanted!r}, got {', '.join(names)}")
             if content.get_tensor(IDS).tobytes().decode().split("\n") != sample_ids.tolist():
                 raise SamaError(f"{path}: its sample ids are not those of split train")
-            return content.get_slice(name)[:rows]
+            found = content.get_slice(name)
+            return found[: found.get_shape()[0] if rows is None else min(rows, found.get_shape()[0])]
     except FileNotFoundError as error:
         raise SamaError(f"{path}: missing") from error
     except SafetensorError as error:

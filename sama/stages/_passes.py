@@ -13,7 +13,7 @@ from sama.bilevel import checkpoint
 from sama.metrics import Progress
 from sama.stages._common import machine_key
 from sama.stages._processes import Processes
-from sama.training import Examples
+from sama.training import Examples, Recipe, train
 
 SAVE_EVERY = 2**15  # examples of a pass between two files: seconds of work, and few files
 
@@ -38,10 +38,6 @@ class Passes:
         self.folder, self.processes, self.device = folder, processes, device
         self.key = machine_key(key, device)
 
-    def training(self, name: str) -> "Training":
-        """What is kept of the training of the model `name`."""
-        return Training(self._path(name, "training"), self.key)
-
     def over(
         self,
         name: str,
@@ -51,51 +47,93 @@ class Passes:
         *,
         batch_size: int,
         shared: bool,
-    ) -> np.ndarray:
-        """What `say` gives for every example, in evaluation mode: [n, ...], zero for the chunks of other processes.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `say` gives for this process's examples, in evaluation mode.
 
-        A chunk of `batch_size` examples holds the same examples whichever process takes it, after an interruption too,
+        A chunk of `batch_size` examples holds the same ones whichever process takes it, and after an interruption too,
         so that the answers are the same bit for bit.
 
         Args:
             name: of the pass, unique in the run.
-            model: makes or finds the model; not called where the whole pass is done.
+            model: makes the model, or finds it trained; called where a chunk is left to do.
             say: what to say.
             examples: of whom.
             batch_size: examples a chunk.
             shared: chunk i is for process i modulo their number; else this process takes all of them.
+
+        Returns:
+            The examples' numbers [k] and the answers [k, ...].
         """
         rank, world_size = (self.processes.rank, self.processes.world_size) if shared else (0, 1)
-        n = len(examples)
-        mine = torch.cat([torch.empty(0, dtype=torch.int64), *torch.arange(n).split(batch_size)[rank::world_size]])
+        mine = torch.arange(len(examples)).split(batch_size)[rank::world_size]
         parts: list[Tensor] = []
+        done = 0
         while (part := checkpoint.load(self._path(name, f"part{len(parts)}"), self.key)) is not None:
             parts.append(part["values"])
-        done = sum(map(len, parts))
+            done += part["chunks"]
         if done < len(mine):
             network = model().eval()
-            rest = examples.part(mine[done:])
             fresh: list[Tensor] = []
 
             def keep() -> None:
-                parts.append(torch.cat(fresh))
-                checkpoint.save(self._path(name, f"part{len(parts) - 1}"), {"values": parts[-1]}, self.key)
+                part = {"values": torch.cat(fresh), "chunks": len(fresh)}
+                checkpoint.save(self._path(name, f"part{len(parts)}"), part, self.key)
+                parts.append(part["values"])
                 fresh.clear()
 
-            with Progress(len(mine), f"{name} pass", start=done) as progress:
-                for indices, inputs in rest.batches(batch_size, self.device):
-                    fresh.append(say(network, inputs, rest.labels[indices].to(self.device)).cpu())
-                    done += len(indices)
+            with self._progress(len(mine), f"{name}: pass", done, shared) as progress:
+                for indices, inputs in examples.batches(
+                    batch_size, self.device, rank=rank, world_size=world_size, skip=done
+                ):
+                    fresh.append(say(network, inputs, examples.labels[indices]).cpu())
+                    done += 1
                     progress.update(done)
-                    if sum(map(len, fresh)) >= SAVE_EVERY:
+                    if len(fresh) * batch_size >= SAVE_EVERY:
                         keep()
             if fresh:
                 keep()
         found = torch.cat(parts) if parts else torch.empty(0)
-        whole = torch.zeros(n, *found.shape[1:], dtype=found.dtype)
-        whole[mine] = found
         self._path(name, "training").unlink(missing_ok=True)
-        return whole.numpy()
+        return torch.cat([torch.empty(0, dtype=torch.int64), *mine]).numpy(), found.numpy()
+
+    def trained(
+        self,
+        name: str,
+        network: nn.Module,
+        examples: Examples,
+        recipe: Recipe,
+        *,
+        seed: int,
+        steps: int,
+        shared: bool,
+    ) -> nn.Module:
+        """`network` trained on the examples by `steps` of the recipe; what an earlier run did of it is taken over.
+
+        `shared`: the other processes train the same.
+        """
+        path = self._path(name, "training")
+        state = checkpoint.load(path, self.key) or {"step": 0, "training": None, "model": None}
+        if state["model"] is None:
+
+            def save(step: int, training: dict[str, Any]) -> None:
+                checkpoint.save(path, {"step": step, "training": training, "model": None}, self.key)
+
+            with self._progress(steps, f"{name}: training", state["step"], shared) as progress:
+                train(
+                    network,
+                    examples,
+                    recipe,
+                    seed=seed,
+                    device=self.device,
+                    steps=steps,
+                    progress=progress.update,
+                    resume=state["training"],
+                    save=save,
+                )
+            state = {"step": steps, "training": None, "model": network.state_dict()}
+            checkpoint.save(path, state, self.key)
+        network.load_state_dict(state["model"])
+        return network
 
     def finish(self) -> None:
         """Clear up after all processes; call it in the first when the outputs stand."""
@@ -105,21 +143,9 @@ class Passes:
         with suppress(OSError):
             self.folder.rmdir()
 
+    def _progress(self, total: int, description: str, start: int, shared: bool) -> Progress:
+        """Of what all processes do alike, the first one tells."""
+        return Progress(total, description, start, silent=shared and not self.processes.first)
+
     def _path(self, name: str, what: str) -> Path:
         return self.folder / f"{name}_{what}_{self.processes.rank}of{self.processes.world_size}.pt"
-
-
-class Training:
-    """The file with the state of one training: resumable while it goes on, then the trained weights."""
-
-    def __init__(self, path: Path, key: str) -> None:
-        self._path, self._key = path, key
-        self.state: dict[str, Any] = checkpoint.load(path, key) or {"step": 0, "resume": None, "trained": None}
-
-    def save(self, step: int, resume: dict[str, Any]) -> None:
-        """Keep what the training goes on from."""
-        checkpoint.save(self._path, {"step": step, "resume": resume, "trained": None}, self._key)
-
-    def trained(self, step: int, model: nn.Module) -> None:
-        """Keep the trained model."""
-        checkpoint.save(self._path, {"step": step, "resume": None, "trained": model.state_dict()}, self._key)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(days=7)  # nobody waits for the dead: torchrun ends the others when a process fails
 
 
-class Handed(Exception):
+class Handed(Exception):  # noqa: N818  nothing is wrong
     """This process has given its part to the first one, and has nothing left to do."""
 
 
@@ -59,8 +59,19 @@ class Processes:
                 raise SamaError(f"process {self.rank}: expected a GPU of its own, got {torch.cuda.device_count()} here")
             torch.cuda.set_device(local)
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-        yield
-        dist.destroy_process_group()  # not after an error: another process may be in the middle of a collective
+        try:
+            yield
+        except Handed:
+            self._part()
+            raise
+        self._part()  # not after an error: the others wait for this process, and torchrun ends them
+
+    def _part(self) -> None:
+        """Nobody leaves while another still listens to it."""
+        import torch.distributed as dist
+
+        dist.barrier()
+        dist.destroy_process_group()
 
     def gather(self, value: Any) -> list[Any]:
         """In the first process: what each process gives, by rank. To be called by all, within `joined`.

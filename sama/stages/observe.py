@@ -15,6 +15,7 @@ from sama.observation.recorder import Recorder
 from sama.stages._arrays import write_arrays
 from sama.stages._common import Run, classifier, device_of, examples
 from sama.stages._keys import run_key
+from sama.stages._processes import processes
 from sama.training import Cost, train
 
 
@@ -32,12 +33,13 @@ def run(
 ) -> None:
     """Train a classifier on the whole training split and record what it says of each example at each visit.
 
-    Nothing is computed twice: the records are taken from the forwards of training, features from one pass at its end.
+    Of several processes, as torchrun starts them, the first works alone: it is one training. Nothing is computed twice:
+    the records are taken from the forwards of training, features from one pass at its end.
 
     Args:
         images: images.npy of `sama prepare`.
         manifest: manifest.parquet of the seed.
-        out: folder for dynamics.safetensors, features.safetensors, metrics.jsonl, summary.json.
+        out: folder for dynamics.safetensors, features.safetensors (if wanted), metrics.jsonl, summary.json.
         work: folder for the checkpoint and the growing metrics; an interrupted run continues from it.
         seed: of the replicate.
         model: the model.
@@ -52,6 +54,8 @@ def run(
     steps = training.steps if observe.steps is None else observe.steps
     if steps > training.steps:  # the schedule ends there: a cosine would rise again
         raise SamaError(f"observe.steps: expected at most training.steps = {training.steps}, got {steps}")
+    if not processes().first:
+        return
     device = device_of(runtime)
     dataset = manifests.load(images, manifest)
     split = dataset.split("train")
