@@ -1,11 +1,9 @@
 """A pretrained timm model as a map from pixels to features."""
 
-import pickle
 from pathlib import Path
 
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -79,7 +77,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: missing") from error
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # torch raises half a dozen types for a damaged file
         raise ValueError(f"{path}: not a whole file of weights ({str(error).splitlines()[0]})") from error
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
     return {key: value for key, value in found.items() if isinstance(value, Tensor)}

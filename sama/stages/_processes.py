@@ -46,7 +46,10 @@ class Processes:
 
     @contextmanager
     def joined(self, device: "torch.device") -> Iterator[None]:
-        """A process group of all of them: gloo, and nccl for GPUs, each process on a GPU of its own."""
+        """Within it they can gather: by gloo, beside it nccl for GPUs, each process on a GPU of its own.
+
+        A process group that is there already is used, and left as it is.
+        """
         if self.world_size == 1:
             yield
             return
@@ -58,20 +61,20 @@ class Processes:
             if local >= torch.cuda.device_count():
                 raise SamaError(f"process {self.rank}: expected a GPU of its own, got {torch.cuda.device_count()} here")
             torch.cuda.set_device(local)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        ours = not dist.is_initialized()
+        if ours:
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        handed: Handed | None = None
         try:
             yield
-        except Handed:
-            self._part()
-            raise
-        self._part()  # not after an error: the others wait for this process, and torchrun ends them
-
-    def _part(self) -> None:
-        """Nobody leaves while another still listens to it."""
-        import torch.distributed as dist
-
-        dist.barrier()
-        dist.destroy_process_group()
+        except Handed as done:
+            handed = done
+        # not after an error: the others wait for this process, and torchrun ends them
+        dist.barrier()  # nobody leaves while another still listens to it
+        if ours:
+            dist.destroy_process_group()
+        if handed:
+            raise handed
 
     def gather(self, value: Any) -> list[Any]:
         """In the first process: what each process gives, by rank. To be called by all, within `joined`.
