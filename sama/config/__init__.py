@@ -109,6 +109,14 @@ class Config(Section):
             raise ValueError(f"expected seeds in 0..{2**31 - 1}, got {', '.join(map(str, value))}")
         return value
 
+    @model_validator(mode="after")
+    def _crops(self) -> Self:
+        if self.data.storage != "encoded":
+            for name, recipe in (("training", self.training), ("meta.training", self.meta.training)):
+                if recipe.augment.random_resized_crop is not None:
+                    raise ValueError(f"{name}.augment.random_resized_crop needs data.storage encoded, got decoded")
+        return self
+
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with `overlay` laid over it: mappings key by key, everything else replaced."""

@@ -30,6 +30,7 @@ def run(
     *,
     images: Path,
     manifest: Path,
+    data_root: Path | None = None,
     out: Path,
     work: Path,
     seed: int,
@@ -41,7 +42,8 @@ def run(
     """Meta-train a classifier with SAMA and write the mean importance weight of each training example.
 
     Args:
-        images: images.npy of `sama prepare`.
+        images: images.npy (or images.parquet) of `sama prepare`.
+        data_root: folder that holds the data sets; needed where images stay encoded in it.
         manifest: manifest.parquet of the seed.
         out: folder for weights.parquet, model.safetensors, meta_network.safetensors, metrics.jsonl, summary.json.
         work: folder for the checkpoint and the growing metrics; an interrupted run continues from it.
@@ -57,7 +59,7 @@ def run(
     if features is not None:
         meta = meta.model_copy(update={"network": meta.network.model_copy(update={"features": features})})
     device = device_of(runtime)
-    dataset = manifests.load(images, manifest)
+    dataset = manifests.load(images, manifest, data_root=data_root, workers=runtime.workers)
     key = run_key("meta_train", seed, dataset, model, meta)
     training = examples(dataset, "train")
     meta_split = dataset.meta_split()

@@ -33,6 +33,7 @@ def run(
     *,
     images: Path,
     manifest: Path,
+    data_root: Path | None = None,
     weights: Path | None = None,
     observed: Path | None = None,
     method: str,
@@ -51,7 +52,8 @@ def run(
     bit, and the first process writes them.
 
     Args:
-        images: images.npy of `sama prepare`.
+        images: images.npy (or images.parquet) of `sama prepare`.
+        data_root: folder that holds the data sets; needed where images stay encoded in it.
         manifest: manifest.parquet of the seed.
         weights: weights.parquet of `sama meta-train`; needed by meta_weight and meta_weight_loss.
         observed: folder of `sama observe`; needed by scores of training dynamics and of features.
@@ -77,7 +79,7 @@ def run(
     if options.get("steps", 0) > training.steps:  # the schedule ends there: a cosine would rise again
         got = options["steps"]
         raise SamaError(f"scores.{method}.steps: expected at most training.steps = {training.steps}, got {got}")
-    dataset = manifests.load(images, manifest)
+    dataset = manifests.load(images, manifest, data_root=data_root, workers=runtime.workers)
     # what this method uses, and no more: the rule does not re-run it when another method is added
     parts = (dataset, model, training, method, *([] if knobs is None else [knobs]))
     ours = processes()

@@ -422,7 +422,7 @@ def test_kept_examples_come_with_their_own_images_and_labels(data):
     chosen = [3, 17, 40]
     kept = _common.examples(dataset, "train", kept=train.sample_id[chosen])
     assert kept.labels.tolist() == train.label[chosen].tolist()
-    np.testing.assert_array_equal(np.asarray(kept.images), train.images[chosen])
+    np.testing.assert_array_equal(np.asarray(kept.images), np.asarray(train.images)[chosen])
     assert train.clean_label is not None
     clean = _common.examples(dataset, "train", labels="clean", kept=train.sample_id[chosen])
     assert clean.labels.tolist() == train.clean_label[chosen].tolist()
