@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 
 from sama.bilevel import checkpoint
 from sama.config import Config, validate
@@ -128,6 +129,21 @@ def test_what_is_observed(data, observed):
     assert len(features) == TRAIN
 
 
+def test_what_is_large_can_be_left_out(data, observed, tmp_path):
+    lean = watch(data, tmp_path / "lean", config(observe={"divergence": False, "features": False}))
+    assert sorted(path.name for path in lean.iterdir()) == ["dynamics.safetensors", "metrics.jsonl", "summary.json"]
+    with safe_open(lean / "dynamics.safetensors", "numpy") as content:
+        assert sorted(content.keys()) == ["margin", "probability", "sample_id"]
+    for method in ("aum", "dual"):
+        scored(data, tmp_path / "whole.parquet", method, observed)
+        scored(data, tmp_path / "part.parquet", method, lean)
+        assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "part.parquet").read_bytes()
+    with pytest.raises(SamaError, match="expected an array 'divergence', got margin, probability, sample_id"):
+        scored(data, tmp_path / "s.parquet", "tdds", lean)
+    with pytest.raises(SamaError, match=r"features\.safetensors: missing"):
+        scored(data, tmp_path / "s.parquet", "prototype", lean)
+
+
 @pytest.mark.parametrize(
     ("method", "steps", "passes"),
     [("forgetting", 25, 0), ("aum", 25, 0), ("dyn_unc", 25, 0), ("tdds", 20, 0), ("dual", 15, 0), ("prototype", 25, 1)],
@@ -235,8 +251,16 @@ def test_every_strategy_selects_from_a_score(data, observed, tmp_path):
         "stratified": selected(data, tmp_path / "s.parquet", tmp_path / "k.parquet", {"strategy": "stratified"}),
         "d2": selected(data, tmp_path / "s.parquet", tmp_path / "k.parquet", {"strategy": "d2"}, **features),
     }
-    assert [len(ids) for ids in chosen.values()] == [40, 40, 40]
-    assert len({tuple(ids) for ids in chosen.values()}) == 3
+    scored(data, tmp_path / "u.parquet", "dual", observed)
+    beta = {"strategy": "beta", "beta": {"epochs": 5}}
+    dynamics = {"dynamics": observed / "dynamics.safetensors"}
+    chosen["beta"] = selected(data, tmp_path / "u.parquet", tmp_path / "k.parquet", beta, **dynamics)
+    assert [len(ids) for ids in chosen.values()] == [40, 40, 40, 40]
+    assert len({tuple(ids) for ids in chosen.values()}) == 4
+    with pytest.raises(SamaError, match=r"has 5 whole epochs .* expected at least epochs = 30"):
+        selected(data, tmp_path / "u.parquet", tmp_path / "k.parquet", {"strategy": "beta"}, **dynamics)
+    with pytest.raises(SamaError, match="beta needs --dynamics"):
+        selected(data, tmp_path / "u.parquet", tmp_path / "k.parquet", beta)
     frame = pd.read_parquet(tmp_path / "s.parquet").sort_values("score")
     hardest = set(frame["sample_id"][:8])  # AUM has its hard examples at the low end
     assert not hardest & set(chosen["stratified"])

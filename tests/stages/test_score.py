@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from sama.bilevel import checkpoint
@@ -208,6 +209,33 @@ def test_the_order_of_the_manifest_and_of_the_images_changes_nothing(data, tmp_p
     (tmp_path / "seed0" / "manifest.json").write_bytes((data / "seed0" / "manifest.json").read_bytes())
     for method in METHODS:
         assert scored(data, tmp_path / "one", method) == scored(data, tmp_path / "two", method, tmp_path), method
+
+
+def test_neither_decoding_threads_nor_the_size_of_a_chunk_change_a_score(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "photos" / "abcd"[number % 4] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(path)
+    folder = {"source": "image_folder", "path": str(tmp_path / "photos"), "storage": "encoded", "image_size": 12}
+    chosen = validate({**CONFIG, "data": {**folder, "splits": {"meta": 4, "validation": 4, "test": 8}}})
+    prepare.run(out=tmp_path, seeds=(0,), data_root=None, data=chosen.data)
+    for method in ("el2n", "grand"):
+        made = {}
+        for workers, chunk in ((1, 16), (3, 16), (3, 5)):
+            monkeypatch.setattr(score, "BATCH", chunk)
+            monkeypatch.setattr(gradient_norms, "CHUNK", chunk)
+            out = tmp_path / f"{method}{workers}{chunk}.parquet"
+            score.run(
+                images=tmp_path / "images.parquet", manifest=tmp_path / "seed0" / "manifest.parquet", method=method,
+                out=out, summary=out.with_suffix(".json"), work=tmp_path / "work", seed=0, model=chosen.model,
+                training=chosen.training, scores=chosen.scores,
+                runtime=chosen.runtime.model_copy(update={"workers": workers}),
+            )  # fmt: skip
+            made[workers, chunk] = out
+        assert made[1, 16].read_bytes() == made[3, 16].read_bytes()
+        values = [pd.read_parquet(made[key])["score"] for key in ((3, 16), (3, 5))]
+        np.testing.assert_allclose(*values, rtol=1e-5)
 
 
 def test_an_encoder_costs_a_pass_and_is_what_is_clustered(data, tmp_path):
