@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_prototype_has_one_cluster_a_class_unless_told():
 @pytest.mark.parametrize("method", ["forgetting", "aum", "dyn_unc", "tdds", "dual"])
 def test_a_score_of_dynamics_reads_one_record_and_the_epochs_it_is_told(method):
     rng = np.random.default_rng(3)
-    records = {name: rng.random((9, 4)) for name in ("probability", "margin", "divergence")}
+    records: dict[str, Any] = {name: rng.random((9, 4)) for name in ("probability", "margin", "divergence")}
     knobs = dict(getattr(ScoresConfig(), method)) | {"epochs": 6}
     if "window" in knobs:
         knobs["window"] = 4

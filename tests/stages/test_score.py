@@ -247,8 +247,8 @@ def test_an_encoder_costs_a_pass_and_is_what_is_clustered(data, tmp_path):
     other = {"encoder": "test_vit", "encoder_weights": str(tmp_path / "other.safetensors")}
     scored(data, tmp_path / "t", "prototype", prototype=other)
     assert read_json(tmp_path / "t.json")["content_hash"] != made["content_hash"]
-    values = [pd.read_parquet(tmp_path / f"{name}.parquet")["score"] for name in ("s", "t")]
-    assert not np.allclose(*values)
+    one, two = (pd.read_parquet(tmp_path / f"{name}.parquet")["score"].to_numpy() for name in ("s", "t"))
+    assert not np.allclose(one, two)
 
 
 @pytest.mark.long
