@@ -168,15 +168,15 @@ class Examples:
         return self.begin(indices, device)()
 
     def batches(
-        self, batch_size: int, device: torch.device, *, rank: int = 0, world_size: int = 1
+        self, batch_size: int, device: torch.device, *, rank: int = 0, world_size: int = 1, skip: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(indices, inputs) of all examples in order, `batch_size` at a time, some batches begun early.
 
         With several processes, process r of R gets batches r, R + r, …: each example once, nothing is padded, and a
-        batch is the same whoever gets it.
+        batch is the same whoever gets it; the first `skip` of its batches are left out.
         """
         begun: deque[tuple[Tensor, Callable[[], Tensor]]] = deque()
-        for chunk in torch.arange(len(self)).split(batch_size)[rank::world_size]:
+        for chunk in torch.arange(len(self)).split(batch_size)[rank::world_size][skip:]:
             begun.append((chunk, self.begin(chunk, device)))
             if len(begun) > self.ahead:
                 indices, finish = begun.popleft()

@@ -89,7 +89,7 @@ def test_overlays_merge_as_snakemake_merges():
         ({"data": {"source": "digit"}}, r"data.source: unknown 'digit' \(did you mean digits\?\)"),
         (
             {"selection": {"strategy": 7}},
-            r"strategy: unknown 7 \(expected 'global', 'class_balanced', 'stratified' or 'd2'\)",
+            r"strategy: unknown 7 \(expected 'global', 'class_balanced', 'stratified', 'd2' or 'beta'\)",
         ),
         (
             {"scores": {"methods": ["random", "dynunc"]}},
@@ -99,6 +99,23 @@ def test_overlays_merge_as_snakemake_merges():
             {"scores": {"methods": ["el2n_r"]}},
             r"scores.methods.0: unknown 'el2n_r' \(did you mean el2n or el2n_reversed\?\)",
         ),
+        (
+            {"scores": {"methods": ["tdds"]}, "observe": {"divergence": False}},
+            "observe.divergence is false, and scores.methods has tdds, which reads it: set it to true",
+        ),
+        (
+            {"scores": {"methods": ["prototype"]}, "observe": {"features": False}},
+            "observe.features is false, and scores.methods has prototype, .* or name a scores.prototype.encoder",
+        ),
+        (
+            {"selection": {"strategy": "d2"}, "observe": {"features": False}},
+            "observe.features is false, and selection.strategy is d2, which reads them",
+        ),
+        (
+            {"selection": {"strategy": "beta"}, "scores": {"methods": ["dual", "aum"]}},
+            "selection.strategy beta draws in proportion to scores of at least 0, and scores.methods has aum",
+        ),
+        ({"scores": {"prototype": {"encoder_weights": "w.pth"}}}, "encoder_weights is given without the encoder"),
         ({"seeds": [1, 1]}, "seeds: expected distinct seeds, got 1, 1"),
         ({"seeds": [-1]}, r"expected seeds in 0\.\.2147483647, got -1"),
         ({"data": {"noise": {"kind": "none", "rate": 0.3}}}, "kind 'none' does not go with rate 0.3"),
@@ -144,6 +161,13 @@ def test_a_damaged_file_is_named(tmp_path, text, message):
     assert "\n" not in str(caught.value)
     with pytest.raises(SamaError, match="cannot be read"):
         load([tmp_path / "absent.yaml"])
+
+
+def test_what_no_chosen_method_reads_need_not_be_observed():
+    lean = {"divergence": False, "features": False}
+    assert not validate({"scores": {"methods": ["aum", "dual"]}, "observe": lean}).observe.divergence
+    encoded = {"methods": ["prototype"], "prototype": {"encoder": "test_resnet"}}
+    assert not validate({"scores": encoded, "observe": lean}).observe.features
 
 
 def test_the_choices_are_the_registries():

@@ -76,6 +76,30 @@ class Config(Section):
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="threads and device")
     launcher: LauncherConfig = Field(default_factory=LauncherConfig, description="who carries the heavy stages")
 
+    @model_validator(mode="after")
+    def _observed(self) -> Self:
+        """What a chosen method reads of the observed training is recorded: said before anything is trained."""
+        methods, prototype = self.scores.methods, self.scores.prototype
+        if "tdds" in methods and not self.observe.divergence:
+            raise ValueError("observe.divergence is false, and scores.methods has tdds, which reads it: set it to true")
+        signed = [method for method in methods if method in ("aum", "el2n_reversed")]
+        if signed and self.selection.strategy == "beta":
+            raise ValueError(
+                f"selection.strategy beta draws in proportion to scores of at least 0, and scores.methods has"
+                f" {signed[0]}: choose another strategy or leave it out"
+            )
+        if not self.observe.features:
+            if self.selection.strategy == "d2":
+                raise ValueError(
+                    "observe.features is false, and selection.strategy is d2, which reads them: set it to true"
+                )
+            if "prototype" in methods and prototype.encoder is None:
+                raise ValueError(
+                    "observe.features is false, and scores.methods has prototype, which reads them: set it to true or"
+                    " name a scores.prototype.encoder"
+                )
+        return self
+
     @field_validator("seeds")
     @classmethod
     def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:

@@ -129,6 +129,11 @@ def device_of(runtime: RuntimeConfig) -> torch.device:
         raise SamaError(str(error)) from error
 
 
+def machine_key(key: str, device: torch.device) -> str:
+    """`key` of a run, and of what its numbers depend on in the last bits: code, torch, device and number of threads."""
+    return sha256(key, source_hash(), torch.__version__, device.type, str(torch.get_num_threads()))
+
+
 class Run:
     """The folder where a training run leaves what it needs to be continued: its checkpoint and its metrics so far.
 
@@ -143,7 +148,7 @@ class Run:
 
     def __init__(self, folder: Path, key: str, device: torch.device) -> None:
         self.folder = folder
-        self.key = sha256(key, source_hash(), torch.__version__, device.type, str(torch.get_num_threads()))
+        self.key = machine_key(key, device)
         self._checkpoint = folder / "checkpoint.pt"
         folder.mkdir(parents=True, exist_ok=True)
         content = checkpoint.load(self._checkpoint, self.key)

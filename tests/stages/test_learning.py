@@ -79,8 +79,9 @@ STAGES = {"meta_train": meta_trained, "retrain": retrained}
 def scored(data: Path, out: Path, method: str, weights: Path | None = None) -> dict[str, Any]:
     chosen = config()
     score.run(
-        **paths(data), method=method, weights=weights, out=out, summary=out.with_suffix(".json"), seed=0,
-        model=chosen.model, training=chosen.training, scores=chosen.scores, runtime=chosen.runtime,
+        **paths(data), method=method, weights=weights, out=out, summary=out.with_suffix(".json"),
+        work=out.with_name("work"), seed=0, model=chosen.model, training=chosen.training, scores=chosen.scores,
+        runtime=chosen.runtime,
     )  # fmt: skip
     return read_json(out.with_suffix(".json"))
 
@@ -342,15 +343,15 @@ def test_a_method_that_does_not_suit_the_model_is_one_line(data, tmp_path):
 
 
 def test_scores_count_what_they_train(data, tmp_path, monkeypatch):
-    from sama import training
+    from sama.stages import _passes
 
-    seeds, train = [], training.train
+    seeds, train = [], _passes.train
 
     def recorded(*arguments, seed, **options):
         seeds.append(seed)
         return train(*arguments, seed=seed, **options)
 
-    monkeypatch.setattr(training, "train", recorded)
+    monkeypatch.setattr(_passes, "train", recorded)
     made = scored(data, tmp_path / "el2n.parquet", "el2n")
     # two models of three steps on 16 examples, each read over the 80 training examples afterwards
     assert made["cost"] == {"forward_examples": 2 * (3 * 16 + 80), "backward_examples": 2 * 3 * 16}
@@ -375,9 +376,9 @@ def test_a_score_does_not_depend_on_which_others_are_asked_for(data, tmp_path):
     for methods in (("random",), ("random", "margin")):
         out = tmp_path / f"{len(methods)}.parquet"
         score.run(
-            **paths(data), method="random", out=out, summary=out.with_suffix(".json"), seed=0, model=chosen.model,
-            training=chosen.training, scores=chosen.scores.model_copy(update={"methods": methods}),
-            runtime=chosen.runtime,
+            **paths(data), method="random", out=out, summary=out.with_suffix(".json"), work=out.with_name("work"),
+            seed=0, model=chosen.model, training=chosen.training,
+            scores=chosen.scores.model_copy(update={"methods": methods}), runtime=chosen.runtime,
         )  # fmt: skip
         hashes.append(read_json(out.with_suffix(".json"))["content_hash"])
     assert hashes[0] == hashes[1]
@@ -391,6 +392,7 @@ def test_models_behind_a_score_train_no_longer_than_the_schedule(data, tmp_path)
             method="el2n",
             out=tmp_path / "s.parquet",
             summary=tmp_path / "s.json",
+            work=tmp_path / "work",
             seed=0,
             model=chosen.model,
             training=chosen.training,

@@ -50,6 +50,13 @@ wildcard_constraints:
     whole="|".join(WHOLE),
 
 
+def reads(method):
+    """What a score needs of another stage: see `sama.scores.Score`. With an encoder of its own, prototype needs nothing."""
+    if method == "prototype" and CONFIG.scores.prototype.encoder:
+        return None
+    return SCORES[method].reads
+
+
 def sources(stage):
     """The modules of sama that a stage runs, as inputs: an edit re-runs it."""
     return STAGES[stage]["modules"]
