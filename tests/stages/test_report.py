@@ -264,6 +264,16 @@ def test_scores_of_other_examples_are_refused(copy):
         report.run(results=results, out=results / "report", config=config)
 
 
+def test_a_kept_list_of_other_examples_is_refused(copy):
+    results, config = copy
+    path = results / "kept/seed1/margin_0.5.parquet"
+    kept = read_parquet(path, ["sample_id"])
+    for odd in (kept.replace({"sample_id": {kept["sample_id"][3]: "elsewhere/7"}}), pd.concat([kept, kept[:1]])):
+        write_parquet(path, odd)
+        with pytest.raises(SamaError, match=r"margin_0.5.parquet: expected some training examples of .*, once each"):
+            report.run(results=results, out=results / "report", config=config)
+
+
 def test_broken_metrics_are_named_by_line(copy):
     results, config = copy
     with (results / "models/seed0/full/metrics.jsonl").open("a") as stream:
