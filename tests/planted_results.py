@@ -42,6 +42,7 @@ def build(
     detection: Mapping[str, float] | None = None,
     class_names: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    same_epochs: bool = False,
 ) -> Config:
     """Write `root/{experiment}` and return its configuration; `accuracy` and `detection` replace the levels above."""
     values: dict[str, Any] = {
@@ -81,6 +82,17 @@ def build(
         scores = {m: _score(rng, wrong, separation.get(m, 0.0)) for m in methods}
         if with_meta:
             scores["meta_weight"] = _meta(results, rng, seed, train_rows, wrong, scores["meta_weight"])
+        if "meta_weight_loss" in methods:
+            write_parquet(
+                results / f"meta/seed{seed}/loss_only/weights.parquet",
+                pd.DataFrame(
+                    {
+                        "sample_id": train_rows["sample_id"],
+                        "weight": np.exp(scores["meta_weight_loss"]),
+                        "loss": 3.0 * wrong + 0.1,
+                    }
+                ),
+            )
         cells = {"full": level["full"], **({"clean": level["clean"]} if clean_known else {})}
         for method in methods:
             _write_scores(results, seed, method, train_rows["sample_id"].to_numpy(), scores[method])
@@ -100,7 +112,9 @@ def build(
         for cell, mean in cells.items():
             value = float(np.clip(mean + spread * rng.standard_normal(), 0.0, 1.0))
             evaluated[cell] = value
-            _model(results, rng, seed, cell, value)
+            share = 1 - float(cell.rsplit("_", 1)[1]) if "_" in cell else 1.0
+            steps = round(share * STEPS[-1]) if same_epochs else STEPS[-1]
+            _model(results, rng, seed, cell, value, round(share * train), steps)
         for name in ("full", "clean"):
             if name in evaluated:
                 summary[name]["accuracy"].append(evaluated[name])
@@ -280,7 +294,9 @@ def _suspects(results: Path, seeds: Any, ratios: Any, rng: np.random.Generator) 
     write_json(results / "suspects/summary.json", summary)
 
 
-def _model(results: Path, rng: np.random.Generator, seed: int, cell: str, accuracy: float) -> None:
+def _model(
+    results: Path, rng: np.random.Generator, seed: int, cell: str, accuracy: float, examples: int, steps: int
+) -> None:
     lines = [
         {
             "step": step,
@@ -292,4 +308,6 @@ def _model(results: Path, rng: np.random.Generator, seed: int, cell: str, accura
     ]
     folder = results / f"models/seed{seed}/{cell}"
     write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    write_json(folder / "summary.json", {"stage": "retrain", "seed": seed, "cell": cell, "steps": STEPS[-1]})
+    cost = {"forward_examples": steps * 64, "backward_examples": steps * 64}
+    facts = {"stage": "retrain", "seed": seed, "cell": cell, "steps": steps, "examples": examples, "cost": cost}
+    write_json(folder / "summary.json", facts)

@@ -4,6 +4,7 @@ Parts that a test wants to find carry an SVG id (`band-METHOD`, `line-METHOD`, �
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from sama.report.loading import Metrics
-from sama.report.style import CLEAN, INK, META_TRAINED, MUTED, PERCENT, Look, drawn, legend_below, looks, panels
+from sama.report.reading import Metrics
+from sama.report.style import CLEAN, INK, MANY, META_TRAINED, MUTED, PERCENT, drawn, legend_below, looks, panels
 
 REFERENCES = {  # name -> label, colour, dashes
     "clean": ("all clean labels (upper bound)", INK, (0, (1, 1.5))),
@@ -38,33 +39,37 @@ def accuracy(
 ) -> Figure:
     """Test accuracy against pruning ratio: a line and a band (± 1 sd over seeds) a method, references as levels.
 
+    Many methods, or a single ratio: whiskers for bands, and side by side.
+
     Args:
         pruned: method -> ratio -> accuracy, one value a seed.
         references: some of `full`, `clean`, `meta` -> accuracy, one value a seed.
     """
-    figure, (axes,) = panels(6.6, 3.6)
+    many = len(pruned) > MANY
+    figure, (axes,) = panels(6.6, 5.2 if many else 3.6)
     ratios = sorted({ratio for by_ratio in pruned.values() for ratio in by_ratio})
-    single = len(ratios) == 1
+    apart = 1.2 if len(ratios) == 1 else 0.02 * 100 * min(high - low for low, high in pairwise(ratios))
     ends: list[_End] = []
     for index, (method, look) in enumerate(looks(list(pruned)).items()):
         own = sorted(pruned[method])
         mean, sd = mean_and_sd(np.array([pruned[method][ratio] for ratio in own]).T)
         x = np.array(own) * 100
-        if single:
-            x = x + 1.2 * (index - (len(pruned) - 1) / 2)
-            bars = axes.errorbar(x, mean, sd, fmt=look.marker, color=look.colour, capsize=4, markersize=7)
+        line: dict[str, Any] = {"color": look.colour, "marker": look.marker, "markerfacecolor": look.face}
+        if many or len(ratios) == 1:
+            x = x + apart * (index - (len(pruned) - 1) / 2)
+            bars = axes.errorbar(x, mean, sd, ls=look.dashes, lw=1.2, elinewidth=0.8, capsize=2, **line)
             bars[2][0].set_gid(f"band-{method}")
             bars[0].set_gid(f"line-{method}")
         else:
             axes.fill_between(x, mean - sd, mean + sd, color=look.colour, alpha=0.17, lw=0, gid=f"band-{method}")
-            axes.plot(x, mean, color=look.colour, marker=look.marker, gid=f"line-{method}")
-        ends.append(_End(float(mean[-1]), look.label, look.colour, "-", look.marker))
+            axes.plot(x, mean, ls=look.dashes, gid=f"line-{method}", **line)
+        ends.append(_End(float(mean[-1]), look.label, look.colour, look.dashes, look.marker, look.face))
     for name, (text, colour, dashes) in REFERENCES.items():
         if name in references:
             level = float(np.mean(references[name]))
             axes.axhline(level, color=colour, ls=dashes, lw=1.2, zorder=1, gid=f"reference-{name}")
-            ends.append(_End(level, text, colour, dashes, ""))
-    margin = max(4.0, 0.06 * (ratios[-1] - ratios[0]) * 100)
+            ends.append(_End(level, text, colour, dashes, "", colour))
+    margin = max(4.0, apart * len(pruned) / 2 + 1.5, 0.06 * (ratios[-1] - ratios[0]) * 100)
     axes.set_xlim(ratios[0] * 100 - margin, ratios[-1] * 100 + margin)
     axes.set_xticks([ratio * 100 for ratio in ratios], [f"{ratio * 100:g} %" for ratio in ratios])
     axes.set_xlabel("pruning ratio (training examples removed)")
@@ -81,6 +86,7 @@ class _End(NamedTuple):
     colour: str
     dashes: object
     marker: str
+    face: str
 
 
 def _label_ends(axes: Axes, ends: list[_End]) -> None:
@@ -97,7 +103,7 @@ def _label_ends(axes: Axes, ends: list[_End]) -> None:
         options: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "color": end.colour}
         axes.add_line(Line2D([1.0, 1.025], [start, y], lw=0.7, alpha=0.6, **options))
         axes.add_line(Line2D([1.025, 1.045, 1.065], [y, y, y], lw=1.6, ls=end.dashes, **options))
-        axes.add_line(Line2D([1.045], [y], marker=end.marker, markersize=5, **options))
+        axes.add_line(Line2D([1.045], [y], marker=end.marker, markersize=5, markerfacecolor=end.face, **options))
         axes.text(1.075, y, end.text, transform=axes.transAxes, va="center", ha="left", fontsize=9)
 
 
@@ -105,7 +111,7 @@ def _label_ends(axes: Axes, ends: list[_End]) -> None:
 def detection(
     suspicion: Mapping[str, Sequence[tuple[NDArray[np.bool_], NDArray[np.floating]]]], labels: Mapping[str, str]
 ) -> Figure:
-    """ROC and precision-recall curves of finding the mislabelled examples; mean over seeds, band ± 1 sd.
+    """ROC and precision-recall curves of finding the mislabelled examples; mean over seeds, band ± 1 sd if few methods.
 
     Args:
         suspicion: method -> one (mislabelled [n], suspicion [n]) a seed, suspicion = -score.
@@ -117,8 +123,10 @@ def detection(
         precision = np.array([_precision(*pair) for pair in suspicion[method]])
         for axes, name, values in ((left, "roc", roc), (right, "precision", precision)):
             mean, sd = mean_and_sd(values)
-            axes.fill_between(GRID, mean - sd, np.minimum(mean + sd, 1), color=look.colour, alpha=0.17, lw=0)
-            axes.plot(GRID, mean, color=look.colour, label=labels[method], gid=f"{name}-{method}")
+            if len(suspicion) <= MANY:
+                axes.fill_between(GRID, mean - sd, np.minimum(mean + sd, 1), color=look.colour, alpha=0.17, lw=0)
+            line: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "label": labels[method]}
+            axes.plot(GRID, mean, gid=f"{name}-{method}", **line)
     left.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
     rate = float(np.mean([wrong.mean() for pairs in suspicion.values() for wrong, _ in pairs]))
     right.axhline(rate, color=MUTED, lw=1, ls=":", label="chance")
@@ -150,7 +158,7 @@ def _precision(wrong: NDArray[np.bool_], suspicion: NDArray[np.floating]) -> NDA
 def learning_curves(
     losses: Sequence[Metrics], validation: Mapping[str, Sequence[Metrics]], ceiling: float | None
 ) -> Figure:
-    """Losses of meta-training, and validation accuracy of every training; mean over seeds, band ± 1 sd.
+    """Losses of meta-training, and validation accuracy of every training; mean over seeds, band ± 1 sd if few methods.
 
     Args:
         losses: metrics of meta-training, one entry a seed; may be empty.
@@ -171,8 +179,8 @@ def learning_curves(
         if name in REFERENCES:
             text, colour, dashes = REFERENCES[name]
         else:
-            text, colour, dashes = f"pruned: {methods[name].label}", methods[name].colour, "-"
-        _curve(axes, frames, "validation/accuracy", text, colour, dashes)
+            text, colour, dashes = f"pruned: {methods[name].label}", methods[name].colour, methods[name].dashes
+        _curve(axes, frames, "validation/accuracy", text, colour, dashes, band=len(methods) <= MANY)
     if ceiling is not None:
         axes.axhline(ceiling, color=MUTED, lw=1, ls=":", label="always right, on these labels")
     axes.set(title="Validation accuracy", xlabel="optimizer step", ylabel="accuracy on the validation labels")
@@ -181,7 +189,9 @@ def learning_curves(
     return figure
 
 
-def _curve(axes: Axes, runs: Sequence[Metrics], column: str, text: str, colour: str, dashes: object) -> None:
+def _curve(
+    axes: Axes, runs: Sequence[Metrics], column: str, text: str, colour: str, dashes: object, band: bool = True
+) -> None:
     lines = [(run["step"], run[column]) for run in runs if column in run]
     if not lines:
         return
@@ -189,26 +199,7 @@ def _curve(axes: Axes, runs: Sequence[Metrics], column: str, text: str, colour: 
     x = np.unique(steps[~np.isnan(values)])
     at = [mean_and_sd(values[(steps == step) & ~np.isnan(values)]) for step in x]
     y, dy = (np.array(part) for part in zip(*at, strict=True))
-    axes.fill_between(x, y - dy, y + dy, color=colour, alpha=0.15, lw=0)
-    axes.plot(x, y, color=colour, ls=dashes, label=text)  # pyright: ignore[reportArgumentType]
+    if band:
+        axes.fill_between(x, y - dy, y + dy, color=colour, alpha=0.15, lw=0)
+    axes.plot(x, y, color=colour, ls=dashes, lw=1.8 if band else 1.2, label=text)  # pyright: ignore[reportArgumentType]
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-
-
-@drawn
-def search_cost(cost: Mapping[str, Sequence[float]]) -> Figure:
-    """What each method's scores cost before any pruned training, in full trainings (mean; whisker ± 1 sd)."""
-    figure, (axes,) = panels(7.6, 0.42 * len(cost))
-    order = sorted(cost, key=lambda name: float(np.mean(cost[name])))
-    look: dict[str, Look] = looks(order)
-    for y, method in enumerate(order):
-        mean, sd = mean_and_sd(np.array(cost[method])[:, None])
-        whisker = sd[0] if sd[0] > 0.001 else None  # less would be a blot
-        axes.barh(y, mean[0], xerr=whisker, color=look[method].colour, height=0.62, capsize=3)
-        text = "0" if mean[0] == 0 else f"{mean[0]:.2f}"
-        axes.annotate(text, (mean[0] + sd[0], y), (5, 0), textcoords="offset points", va="center")
-    axes.axvline(1.0, color=MUTED, lw=1, ls=":")
-    axes.set_yticks(range(len(order)), [look[method].label for method in order])
-    axes.set_xlim(0, 1.15 * max(1.0, max(float(np.mean(values)) for values in cost.values())))
-    axes.set_xlabel("search cost (1 = the examples passed in one full training)")
-    axes.grid(axis="y", visible=False)
-    return figure

@@ -4,48 +4,24 @@ Only what `summary.json` announces is read: its seeds, its methods, its ratios. 
 stops the report with its name.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from sama.data import manifest
 from sama.data.manifest import Dataset
 from sama.errors import SamaError
-from sama.files import read_json, read_parquet
+from sama.files import read_json
+from sama.report import reading
+from sama.report.agreement import Agreement, rank_correlation, shared_fraction
+from sama.report.reading import Metrics, Suspects, Training, Weights, columns, mislabelled
 
 MEMBERS = ("full", "clean", "meta", "pruned", "noise_detection", "search_cost")
-
-Metrics = dict[str, NDArray[np.float64]]  # "step" and each metric, one entry a line, NaN where a line has none
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Importance weights of the train split of one seed, in the order of its sample ids. All arrays: [n]."""
-
-    weight: NDArray[np.float64]
-    loss: NDArray[np.float64]
-    uncertainty: NDArray[np.float64]
-    wrong: NDArray[np.bool_] | None  # mislabelled; None where clean labels are not known
-
-    @property
-    def relative(self) -> NDArray[np.float64]:
-        """Weights divided by their mean: their common scale means nothing where a batch is normalised."""
-        mean = self.weight.mean()
-        return self.weight / mean if mean > 0 else self.weight
-
-
-@dataclass(frozen=True)
-class Suspects:
-    """What the stage `suspects` found: its summary, and its most suspect labels first, names as they are written."""
-
-    summary: dict[str, Any]
-    labels: pd.DataFrame  # sample_id, observed, suggested, suspicion, held_out, weight
+LOSS_ONLY = "meta_weight_loss"
 
 
 @dataclass(frozen=True)
@@ -61,6 +37,9 @@ class Results:
         data: seed -> the examples with their splits and labels.
         overlap: seed -> pair of splits -> what stands in both.
         weights: seed -> importance weights; empty if nothing was meta-trained.
+        loss_only: seed -> those of the network that sees the loss alone; empty if it was not trained.
+        retraining: cell ("full", "clean", "METHOD_RATIO") -> what its training took, one entry a seed.
+        agreement: rank correlations and shares of the kept lists, of all methods.
         suspicion: method -> one (mislabelled, -score) pair a seed, for the train split.
         curves: cell ("meta", "full", "METHOD_RATIO" of the lowest ratio, …) -> metrics, one entry a seed.
         kept_noise: method -> ratio -> fraction of mislabelled examples among the kept ones, one value a seed.
@@ -79,6 +58,9 @@ class Results:
     data: dict[int, Dataset]
     overlap: dict[int, dict[str, Any]]
     weights: dict[int, Weights]
+    loss_only: dict[int, Weights]
+    retraining: dict[str, list[Training]]
+    agreement: Agreement
     suspicion: dict[str, list[tuple[NDArray[np.bool_], NDArray[np.float64]]]]
     curves: dict[str, list[Metrics]]
     kept_noise: dict[str, dict[float, list[float]]]
@@ -92,7 +74,7 @@ class Results:
     @property
     def ratios(self) -> list[float]:
         """All pruning ratios, ascending."""
-        return sorted({ratio for by_ratio in self.pruned.values() for ratio in by_ratio})
+        return _ratios(self.pruned)
 
     def at(self, ratio: float) -> dict[str, list[float]]:
         """Method -> accuracy, one value a seed, for the methods that were pruned at `ratio`."""
@@ -101,12 +83,6 @@ class Results:
     def noise(self, split: str) -> list[float]:
         """Fraction of mislabelled examples in `split`, one value a seed; clean labels must be known."""
         return [float(wrong.mean()) for data in self.data.values() if (wrong := mislabelled(data, split)) is not None]
-
-
-def mislabelled(data: Dataset, split: str) -> NDArray[np.bool_] | None:
-    """Which examples of `split` have a wrong label, in the order of their ids; None where that is not known."""
-    part = data.split(split)
-    return None if part.clean_label is None else part.label != part.clean_label
 
 
 def load(results: Path, order: Sequence[str] = (), data_root: Path | None = None) -> Results:
@@ -125,6 +101,9 @@ def load(results: Path, order: Sequence[str] = (), data_root: Path | None = None
     }
     detection = _ordered(summary["noise_detection"], order)
     data = {seed: _data(results, seed, data_root) for seed in seeds}
+    weights = _weights(results / "meta", "weights.parquet", data) if summary["meta"] else {}
+    loss_only = _weights(results / "meta", "loss_only/weights.parquet", data) if LOSS_ONLY in pruned else {}
+    of_seeds = [_seed(results, seed, examples, pruned, detection) for seed, examples in data.items()]
     return Results(
         experiment=summary["experiment"],
         seeds=seeds,
@@ -137,11 +116,19 @@ def load(results: Path, order: Sequence[str] = (), data_root: Path | None = None
         dataset=_dataset(results / "data/dataset.json"),
         data=data,
         overlap={seed: read_json(results / f"data/seed{seed}/manifest.json").get("overlap", {}) for seed in seeds},
-        weights={seed: _weights(results, seed, data[seed]) for seed in seeds} if summary["meta"] else {},
-        suspicion={method: [_suspicion(results, seed, method, data[seed]) for seed in seeds] for method in detection},
+        weights=weights,
+        loss_only={seed: own.beside(weights[seed]) if seed in weights else own for seed, own in loss_only.items()},
+        retraining=_retraining(results, seeds, summary, pruned),
         curves=_curves(results, seeds, summary, pruned),
-        kept_noise=_kept_noise(results, pruned, data) if detection else {},
-        suspects=_suspects(results / "suspects") if summary["meta"] else None,
+        suspects=reading.suspects(results / "suspects") if summary["meta"] else None,
+        suspicion={method: [seed.suspicion[method] for seed in of_seeds] for method in detection},
+        kept_noise={
+            method: {ratio: [seed.kept_noise[method, ratio] for seed in of_seeds] for ratio in by_ratio}
+            for method, by_ratio in pruned.items()
+        }
+        if detection
+        else {},
+        agreement=_agreement(pruned, of_seeds),
     )
 
 
@@ -187,25 +174,57 @@ def _data(results: Path, seed: int, data_root: Path | None) -> Dataset:
     return manifest.load(images, results / f"data/seed{seed}/manifest.parquet", data_root=data_root)
 
 
-def _columns(path: Path, columns: Sequence[str], data: Dataset) -> list[NDArray[np.float64]]:
-    """The columns of a table that has one row for each training example, in the order of the train split."""
-    frame = read_parquet(path, ["sample_id", *columns]).sort_values("sample_id", ignore_index=True)
-    ids, train = frame["sample_id"].to_numpy(str), data.split("train").sample_id
-    if not np.array_equal(ids, train):
-        odd = sorted(set(ids.tolist()) ^ set(train.tolist()))
-        problem = f"{odd[0]} stands in only one of the two" if odd else "an id stands twice"
-        raise SamaError(f"{path}: expected the training examples of {data.path}, once each, but {problem}")
-    return [frame[column].to_numpy(np.float64) for column in columns]
+def _weights(folder: Path, name: str, data: Mapping[int, Dataset]) -> dict[int, Weights]:
+    return {
+        seed: reading.weights(
+            folder / f"seed{seed}" / name, examples.split("train"), mislabelled(examples, "train"), examples.path
+        )
+        for seed, examples in data.items()
+    }
 
 
-def _weights(results: Path, seed: int, data: Dataset) -> Weights:
-    path = results / f"meta/seed{seed}/weights.parquet"
-    return Weights(*_columns(path, ["weight", "loss", "uncertainty"], data), wrong=mislabelled(data, "train"))
+@dataclass(frozen=True)
+class _Seed:
+    """What is made of the scores and kept lists of one seed, so that they need not be held for all."""
+
+    suspicion: dict[str, tuple[NDArray[np.bool_], NDArray[np.float64]]]
+    correlation: NDArray[np.float64]
+    shared: dict[float, NDArray[np.float64]]
+    kept_fraction: dict[float, float]
+    kept_noise: dict[tuple[str, float], float]
 
 
-def _suspicion(results: Path, seed: int, method: str, data: Dataset) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    (score,) = _columns(results / f"scores/seed{seed}/{method}.parquet", ["score"], data)
-    return _known_wrong(results, data), -score
+def _seed(results: Path, seed: int, data: Dataset, pruned: Mapping[str, Any], detection: Mapping[str, Any]) -> _Seed:
+    train, wrong = data.split("train"), _known_wrong(results, data) if detection else None
+    paths = {method: results / f"scores/seed{seed}/{method}.parquet" for method in pruned}
+    scores = {method: columns(path, ["score"], train, data.path)[0] for method, path in paths.items()}
+    shared, kept_fraction, kept_noise = {}, {}, {}
+    for ratio in _ratios(pruned):
+        kept = {
+            method: reading.kept(results / f"kept/seed{seed}/{method}_{ratio}.parquet", train, data.path)
+            for method, by_ratio in pruned.items()
+            if ratio in by_ratio
+        }
+        shared[ratio] = shared_fraction(kept, list(pruned))
+        kept_fraction[ratio] = float(np.mean([mask.mean() for mask in kept.values()]))
+        if wrong is not None:
+            kept_noise |= {(method, ratio): float(wrong[mask].mean()) for method, mask in kept.items()}
+    suspicion = {method: (wrong, -scores[method]) for method in detection} if wrong is not None else {}
+    return _Seed(suspicion, rank_correlation(list(scores.values())), shared, kept_fraction, kept_noise)
+
+
+def _agreement(methods: Iterable[str], seeds: Sequence[_Seed]) -> Agreement:
+    ratios = list(seeds[0].shared)
+    return Agreement(
+        methods=tuple(methods),
+        correlation=np.stack([seed.correlation for seed in seeds]),
+        shared={ratio: np.stack([seed.shared[ratio] for seed in seeds]) for ratio in ratios},
+        kept_fraction={ratio: float(np.mean([seed.kept_fraction[ratio] for seed in seeds])) for ratio in ratios},
+    )
+
+
+def _ratios(pruned: Mapping[str, Mapping[float, Any]]) -> list[float]:
+    return sorted({ratio for by_ratio in pruned.values() for ratio in by_ratio})
 
 
 def _known_wrong(results: Path, data: Dataset) -> NDArray[np.bool_]:
@@ -215,36 +234,14 @@ def _known_wrong(results: Path, data: Dataset) -> NDArray[np.bool_]:
     return wrong
 
 
-def _kept_noise(
-    results: Path, pruned: Mapping[str, Mapping[float, Any]], data: Mapping[int, Dataset]
-) -> dict[str, dict[float, list[float]]]:
-    noise: dict[str, dict[float, list[float]]] = {method: {} for method in pruned}
-    for seed, examples in data.items():
-        train, wrong = examples.split("train").sample_id, _known_wrong(results, examples)
-        for method, by_ratio in pruned.items():
-            for ratio in by_ratio:
-                path = results / f"kept/seed{seed}/{method}_{ratio}.parquet"
-                ids = read_parquet(path, ["sample_id"])["sample_id"].to_numpy(str)
-                kept = np.isin(train, ids)
-                if kept.sum() != len(ids) or not len(ids):
-                    raise SamaError(f"{path}: expected some training examples of {examples.path}, once each")
-                noise[method].setdefault(ratio, []).append(float(wrong[kept].mean()))
-    return noise
-
-
-def _suspects(folder: Path) -> Suspects:
-    path = folder / "suspect_labels.csv"
-    try:
-        labels = pd.read_csv(path, dtype=str, keep_default_na=False)  # classes may be called NA, or 1
-        columns = ["sample_id", "observed", "suggested", "suspicion", "held_out", "weight"]
-        if missing := [name for name in columns if name not in labels]:
-            raise SamaError(f"{path}: expected a column {missing[0]!r}, got {', '.join(labels)}")
-        labels = pd.DataFrame(labels, columns=columns).replace({"weight": {"": "nan"}}).astype({"weight": float})
-    except FileNotFoundError as error:
-        raise SamaError(f"{path}: missing") from error
-    except ValueError as error:
-        raise SamaError(f"{path}: not the table of suspect labels ({error})") from error
-    return Suspects(read_json(folder / "summary.json"), labels)
+def _retraining(
+    results: Path, seeds: Sequence[int], summary: Mapping[str, Any], pruned: Mapping[str, Mapping[float, Any]]
+) -> dict[str, list[Training]]:
+    cells = [cell for cell in ("full", "clean") if summary[cell]]
+    cells += [f"{method}_{ratio}" for method, by_ratio in pruned.items() for ratio in by_ratio]
+    return {
+        cell: [reading.training(results / f"models/seed{seed}/{cell}/summary.json") for seed in seeds] for cell in cells
+    }
 
 
 def _curves(
@@ -253,27 +250,9 @@ def _curves(
     lowest = min(ratio for by_ratio in pruned.values() for ratio in by_ratio)
     cells = [cell for cell in ("full", "clean") if summary[cell]]
     cells += [f"{method}_{lowest}" for method, by_ratio in pruned.items() if lowest in by_ratio]
-    curves = {cell: [_metrics(results / f"models/seed{seed}/{cell}/metrics.jsonl") for seed in seeds] for cell in cells}
+    curves = {
+        cell: [reading.metrics(results / f"models/seed{seed}/{cell}/metrics.jsonl") for seed in seeds] for cell in cells
+    }
     if summary["meta"]:
-        curves["meta"] = [_metrics(results / f"meta/seed{seed}/metrics.jsonl") for seed in seeds]
+        curves["meta"] = [reading.metrics(results / f"meta/seed{seed}/metrics.jsonl") for seed in seeds]
     return curves
-
-
-def _metrics(path: Path) -> Metrics:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise SamaError(f"{path}: missing") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SamaError(f"{path}, line {number}: not valid JSON ({error})") from error
-        if not isinstance(row, dict) or "step" not in row:
-            raise SamaError(f"{path}, line {number}: expected an object with a key 'step'")
-        rows.append(row)
-    if not rows:
-        raise SamaError(f"{path}: expected at least one line, got none")
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: np.array([row.get(name, np.nan) for row in rows], dtype=np.float64) for name in names}

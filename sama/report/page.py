@@ -11,8 +11,9 @@ import yaml
 from markupsafe import Markup
 
 from sama.config import Config
-from sama.report import captions, suspects, tables
+from sama.report import suspects, tables, words
 from sama.report.compare import spread
+from sama.report.findings import findings
 from sama.report.loading import Results
 from sama.report.style import MUTED, label, looks
 from sama.report.tables import Table
@@ -83,7 +84,7 @@ def render(results: Results, config: Config, drawings: Mapping[str, Drawing]) ->
         title=results.experiment.replace("_", " "),
         subtitle=subtitle(results, config),
         tiles=tiles(results),
-        findings=captions.findings(results, config),
+        findings=findings(results, config),
         sections=sections(results, config, drawings),
         source=f"results/{results.experiment}/summary.json",
     )
@@ -104,32 +105,32 @@ def subtitle(results: Results, config: Config) -> str:
     parts = [
         f"{results.dataset['source']}: {results.dataset['examples']:,} images of {height}×{width}"
         f"{' in colour' if channels == 3 else ''}, {len(results.dataset['class_names'])} classes",
-        f"{captions.percent(noise.rate)} {noise.kind} label noise, planted" if noise.kind != "none" else "",
+        f"{words.percent(noise.rate)} {noise.kind} label noise, planted" if noise.kind != "none" else "",
         config.model.name,
-        captions.seeds_text(len(results.seeds)),
+        words.seeds_text(len(results.seeds)),
     ]
     return " · ".join(part for part in parts if part)
 
 
 def tiles(results: Results) -> list[Tile]:
     """The headline numbers: detection, then accuracy at the lowest ratio beside what it must be compared with."""
-    focus, ratio = captions.focus_of(results), results.ratios[0]
+    focus, ratio = words.focus_of(results), results.ratios[0]
     at = results.at(ratio)
-    shown = [method for method in dict.fromkeys((focus, captions.BASELINE)) if method in at]
+    shown = [method for method in dict.fromkeys((focus, words.BASELINE)) if method in at]
     found = []
     if focus in results.detection:
         auc = spread(results.detection[focus]["auc"])
         text = f"AUC of finding wrong labels by {label(focus)}"
-        found.append(_tile(captions.auc_text(auc), text, looks([focus])[focus].colour))
+        found.append(_tile(words.auc_text(auc), text, looks([focus])[focus].colour))
     for method in shown:
-        text = f"test accuracy, {captions.percent(ratio)} {captions.pruned_by(method)}"
-        found.append(_tile(captions.accuracy_text(spread(at[method])), text, looks([method])[method].colour))
+        text = f"test accuracy, {words.percent(ratio)} {words.pruned_by(method)}"
+        found.append(_tile(words.accuracy_text(spread(at[method])), text, looks([method])[method].colour))
     for values, text, colour in (
         (results.full, "test accuracy, trained on all observed labels", MUTED),
         (results.clean, "test accuracy, trained on all clean labels: an upper bound", "var(--ink)"),
     ):
         if values:
-            found.append(_tile(captions.accuracy_text(spread(values)), text, colour))
+            found.append(_tile(words.accuracy_text(spread(values)), text, colour))
     return found
 
 
@@ -155,14 +156,23 @@ def sections(results: Results, config: Config, drawings: Mapping[str, Drawing]) 
         table = tables.detection_table(results)
         parts.append(Section("detection", "Finding wrong labels", [], pictures("detection"), [table]))
     if results.weights:
-        parts.append(Section("weights", "Importance weights", [], pictures("weights", "images", "scatter")))
+        parts.append(
+            Section("weights", "Importance weights", [], pictures("weights", "images", "scatter", "scatter_loss_only"))
+        )
     if results.suspects is not None:
         found, checked = results.suspects, suspects.table(results.suspects)
         shown = [checked] if checked else []
-        words, sheet = suspects.texts(found, config), pictures("suspects")
-        parts.append(Section("suspects", "Suspect labels", words, sheet, shown, suspects.LINKS))
+        said, sheet = suspects.texts(found, config), pictures("suspects")
+        parts.append(Section("suspects", "Suspect labels", said, sheet, shown, suspects.LINKS))
     parts.append(Section("curves", "Learning curves", [], pictures("learning_curves")))
-    parts.append(Section("cost", "Search cost", [], pictures("search_cost"), [tables.cost_table(results)]))
+    parts.append(
+        Section("cost", "Cost", [], pictures("cost_and_accuracy", "search_cost"), [tables.cost_table(results)])
+    )
+    if len(results.pruned) > 1:
+        shared = [tables.shared_table(results)]
+        parts.append(
+            Section("agreement", "Agreement of the scores", [], pictures("rank_correlation", "shared"), shared)
+        )
     overlap = tables.overlap_table(results)
     data = [tables.splits_table(results), *([overlap] if overlap else [])]
     texts = [data_text(config), *skipped_text(results.dataset.get("skipped", []))]

@@ -11,7 +11,8 @@ from pathlib import Path
 from sama.config import load as load_config
 from sama.errors import SamaError
 from sama.files import copy, write_text
-from sama.report import captions, tables
+from sama.report import tables
+from sama.report.findings import findings
 from sama.report.loading import Results, load
 from sama.report.tables import Table
 
@@ -37,7 +38,7 @@ def renew(results: Path, readme: Path, images: Path) -> None:
         raise SamaError(f"{readme}: expected a block between {START} and {END}")
     config = load_config([results / "config.yaml"])
     loaded = load(results, config.scores.methods)
-    block = numbers(loaded, captions.findings(loaded, config))
+    block = numbers(loaded, findings(loaded, config))
     pictures = [results / "report/figures" / f"{name}.svg" for name in PICTURES]
     for picture in pictures:
         if not picture.is_file():
@@ -47,10 +48,10 @@ def renew(results: Path, readme: Path, images: Path) -> None:
     write_text(readme, f"{head}{START}\n{block}\n{END}{tail}")
 
 
-def numbers(results: Results, findings: list[str]) -> str:
+def numbers(results: Results, found: list[str]) -> str:
     """The findings, pictures, and the tables of accuracy and detection as Markdown."""
     shown = {name: f"![{alt}](docs/images/{name}.svg)" for name, alt in PICTURES.items()}
-    parts = [*findings, shown["accuracy"], markdown(tables.accuracy_table(results)), shown["detection"]]
+    parts = [*found, shown["accuracy"], markdown(tables.accuracy_table(results)), shown["detection"]]
     if results.detection:
         parts.append(markdown(tables.detection_table(results)))
     return "\n\n".join([*parts, shown["images"]])

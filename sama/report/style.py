@@ -1,13 +1,13 @@
 """Looks of the figures: one colour a method everywhere, fixed fonts, SVG that is byte-identical from run to run.
 
-The colours are those of Okabe and Ito, which stay apart under the common forms of colour blindness; marker and label
-tell the methods apart where colour does not.
+The first colours are those of Okabe and Ito, which stay apart under the common forms of colour blindness; fourteen do
+not, so each score has a marker and dashes of its own besides.
 """
 
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import ParamSpec
 
@@ -29,21 +29,38 @@ META_TRAINED = "#7b3294"
 
 @dataclass(frozen=True)
 class Look:
-    """Label, colour and marker of a method."""
+    """Label, colour, marker and dashes of a method; a variant of another score has its marker hollow."""
 
     label: str
     colour: str
     marker: str
+    dashes: str | tuple[int, tuple[float, ...]] = "-"
+    hollow: bool = False
+
+    @property
+    def face(self) -> str:
+        """Colour inside the marker."""
+        return "white" if self.hollow else self.colour
 
 
+_DASHED, _DOTTED, _MIXED = (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5))
 _LOOKS = {
     "meta_weight": Look("meta weight", "#0072b2", "o"),
+    "meta_weight_loss": Look("meta weight, loss only", "#56b4e9", "o", _DASHED, hollow=True),
     "random": Look("random", "#7f7f7f", "s"),
     "el2n": Look("EL2N", "#e69f00", "^"),
+    "el2n_reversed": Look("EL2N reversed", "#a6611a", "^", _DASHED, hollow=True),
+    "grand": Look("GraNd", "#d55e00", ">", _MIXED),
     "margin": Look("margin", "#009e73", "D"),
+    "entropy": Look("entropy", "#7cae2b", "v", _DASHED),
+    "forgetting": Look("forgetting", "#cc79a7", "X", _MIXED),
+    "aum": Look("AUM", "#882255", "P", _DASHED),
+    "dyn_unc": Look("Dyn-Unc", "#332288", "*", _MIXED),
+    "tdds": Look("TDDS", "#8a7f00", "<", _DOTTED),
+    "dual": Look("DUAL", "#e0218a", "d", _DOTTED),
+    "prototype": Look("prototype", "#0f5e2e", "p", _DOTTED),
 }
-_MORE = ("#cc79a7", "#56b4e9", "#a6761d", "#332288", "#b2b200", "#882255", "#44aa99", "#000000")
-_MARKERS = ("v", "P", "X", "*", "<", ">", "p", "h")
+MANY = 6  # methods: of more, bands of spread would hide each other
 
 _RC = {
     "font.family": "DejaVu Sans",  # ships with matplotlib
@@ -80,18 +97,21 @@ _RC = {
 
 
 def looks(methods: Sequence[str]) -> dict[str, Look]:
-    """A look for each method; methods without a look of their own share out the remaining ones by name."""
+    """A look for each method: its own one; a method without takes, by name, one that no other method here has."""
     unknown = sorted(set(methods) - set(_LOOKS))
-    more = {
-        name: Look(name.replace("_", " "), _MORE[i % len(_MORE)], _MARKERS[i % len(_MARKERS)])
-        for i, name in enumerate(unknown)
-    }
-    return {name: _LOOKS.get(name) or more[name] for name in methods}
+    free = [look for name, look in _LOOKS.items() if name not in methods] or list(_LOOKS.values())
+    lent = {name: replace(free[i % len(free)], label=name.replace("_", " ")) for i, name in enumerate(unknown)}
+    return {name: _LOOKS.get(name) or lent[name] for name in methods}
 
 
 def label(method: str) -> str:
     """The method's name as a reader sees it."""
     return looks([method])[method].label
+
+
+def signed(value: float, digits: int, plus: bool = False) -> str:
+    """The number with a true minus sign, and none before a zero."""
+    return f"{round(value, digits) + 0.0:{'+' if plus else ''}.{digits}f}".replace("-", "−")
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """The report's part on suspect labels: what they are, how many are wrong where that is known, where the lists stand."""
 
 from sama.config import Config
-from sama.report.captions import listed, percent, seeds_text
-from sama.report.loading import Results, Suspects
+from sama.report.loading import Results
+from sama.report.reading import Suspects
 from sama.report.tables import Cell, Table
+from sama.report.words import listed, percent, seeds_text
 
 FILES = ("kept.csv", "suspect_labels.csv")
 LINKS = tuple((name, f"../suspects/{name}") for name in FILES)

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sama.report.captions import BASELINE, accuracy_text, auc_text, focus_of, listed, percent, seeds_text, sentence
+from sama.report.budget import total_cost
 from sama.report.compare import MIN_SEEDS, Leader, Spread, leader, paired, spread
 from sama.report.loading import Results
-from sama.report.style import label
+from sama.report.style import label, signed
+from sama.report.words import BASELINE, accuracy_text, auc_text, focus_of, listed, percent, seeds_text, sentence
 
 SPLITS = ("train", "meta", "validation", "test")
 
@@ -63,14 +64,12 @@ def _gaps(results: Results, focus: str) -> list[Cell]:
         at = results.at(ratio)
         if focus in at and BASELINE in at:
             gap = paired(at[focus], at[BASELINE]).difference
-            cells.append(Cell(_signed(100 * gap.mean) + (f" ± {100 * gap.sd:.1f}" if gap.sd is not None else "")))
+            cells.append(
+                Cell(signed(100 * gap.mean, 1, plus=True) + (f" ± {100 * gap.sd:.1f}" if gap.sd is not None else ""))
+            )
         else:
             cells.append(Cell("–"))
     return cells
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
 
 
 def _spread_words(count: int) -> str:
@@ -137,11 +136,44 @@ def kept_noise_table(results: Results) -> Table:
 
 
 def cost_table(results: Results) -> Table:
-    """Method -> search cost in full trainings."""
-    rows = [
-        [Cell(sentence(label(method))), Cell(_plain(spread(values)))] for method, values in results.search_cost.items()
-    ]
-    return Table("Search cost", ["Method", "Full trainings"], rows)
+    """Method -> search cost, and search and retraining together, in full trainings; a column a ratio if they differ."""
+    total = total_cost(results) if results.full else {}
+    means = {
+        method: {ratio: spread(values) for ratio, values in by_ratio.items()} for method, by_ratio in total.items()
+    }
+    alike = all(len({_plain(value) for value in by_ratio.values()}) == 1 for by_ratio in means.values())
+    ratios = results.ratios[:1] if alike else results.ratios
+    rows = []
+    for method, values in results.search_cost.items():
+        cells = [Cell(sentence(label(method))), Cell(_plain(spread(values)))]
+        if total:
+            by_ratio = means.get(method, {})
+            first = next(iter(by_ratio.values()), None)
+            shown = [first] if alike else [by_ratio.get(ratio) for ratio in ratios]
+            cells += [Cell(_plain(value) if value else "–") for value in shown]
+        rows.append(cells)
+    names = ["With retraining"] if alike else [f"With retraining, {percent(ratio)} pruned" for ratio in ratios]
+    return Table("Cost in full trainings", ["Method", "Search", *(names if total else [])], rows)
+
+
+def shared_table(results: Results) -> Table:
+    """Method × ratio: how much of its kept list the focus keeps too; the last row is what random lists share."""
+    agreement, focus = results.agreement, focus_of(results)
+    own = agreement.methods.index(focus)
+    rows = []
+    for place, method in enumerate(agreement.methods):
+        if method == focus:
+            continue
+        values = [agreement.shared[ratio][:, own, place] for ratio in results.ratios]
+        cells = [Cell("–" if np.isnan(value).any() else accuracy_text(spread(value.tolist()))) for value in values]
+        rows.append([Cell(sentence(label(method))), *cells])
+    chance = [Cell(percent(agreement.kept_fraction[ratio])) for ratio in results.ratios]
+    rows.append([Cell("Two random lists, on average"), *chance])
+    header = ["Method", *(f"{percent(ratio)} pruned" for ratio in results.ratios)]
+    note = (
+        f"{sentence(_spread_words(len(results.seeds)))}. The share of a kept list that is also kept by {label(focus)}."
+    )
+    return Table(f"Kept in common with {label(focus)}", header, rows, [note])
 
 
 def _plain(values: Spread) -> str:

@@ -10,11 +10,13 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from PIL import Image
 
-from sama.report.loading import Weights
+from sama.report.reading import Weights
 from sama.report.style import CLEAN, INK, MISLABELLED, MUTED, PERCENT, drawn, legend_below, panels
 
 WEIGHT = "importance weight (1 = mean)"
-MAX_POINTS = 20_000
+LOSS = "loss: cross-entropy with the observed label (nats)"
+UNCERTAINTY = "uncertainty: cross-entropy with the teacher (nats)"
+MAX_POINTS = 5_000
 HEAD = 0.36  # inches above a block of images
 MAX_SIDE = 96  # pixels of an image in the grid
 QUANTILES = np.linspace(0.0, 1.0, 513)
@@ -128,20 +130,21 @@ def _short(name: str, width: int = 13) -> str:
 
 @drawn
 def scatter(weights: Weights) -> Figure:
-    """Weight against loss and against uncertainty for the examples of one seed.
+    """Weight against loss and against uncertainty for the examples of one seed; no panel for what is not known.
 
-    Of more than `MAX_POINTS` examples a fixed random part is drawn.
+    Of more than `MAX_POINTS` examples a fixed random part is drawn, the same in both panels.
     """
     order = np.random.default_rng(0).permutation(len(weights.weight))[:MAX_POINTS]  # neither group hides the other
     wrong = weights.wrong if weights.wrong is not None else np.zeros(len(weights.weight), dtype=bool)
     colours = np.where(wrong[order], MISLABELLED, CLEAN)
-    size = 14 if len(order) < 5000 else 5
-    figure, (left, right) = panels(9.2, 3.3, 2, sharey=True)
-    for axes, x in ((left, weights.loss), (right, weights.uncertainty)):
+    size = 14 if len(order) < 2000 else 6
+    features = ((weights.loss, LOSS), (weights.uncertainty, UNCERTAINTY))
+    shown = [(x, text) for x, text in features if x is not None]
+    figure, drawn_on = panels(4.6 * max(len(shown), 1.4), 3.3, len(shown), sharey=True)
+    for axes, (x, text) in zip(drawn_on, shown, strict=True):
         axes.scatter(x[order], weights.relative[order], s=size, c=list(colours), alpha=0.5, lw=0, rasterized=True)
-        axes.label_outer()
-    left.set(xlabel="loss: cross-entropy with the observed label (nats)", ylabel=WEIGHT)
-    right.set(xlabel="uncertainty: cross-entropy with the teacher (nats)")
+        axes.set_xlabel(text)
+    drawn_on[0].set_ylabel(WEIGHT)
     if wrong.any():
         handles = [
             Line2D([], [], ls="", marker="o", color=colour, label=text)

@@ -8,10 +8,14 @@ from numpy.typing import NDArray
 from sama.config import Config
 from sama.errors import SamaError
 from sama.files import write_text
-from sama.report import captions, figures, page, style, suspects, weight_figures
+from sama.report import captions, cost_figures, figures, heat_maps, page, style, suspects, weight_figures
+from sama.report.agreement import by_likeness, spaced
+from sama.report.budget import total_cost
 from sama.report.compare import spread
-from sama.report.loading import Results, Suspects, load
+from sama.report.loading import Results, load
 from sama.report.page import Drawing
+from sama.report.reading import Suspects
+from sama.report.words import auc_text
 
 GRID_IMAGES = 24
 SHEET_IMAGES = 48
@@ -60,11 +64,20 @@ def draw(results: Results) -> dict[str, Drawing]:
         ),
         "learning_curves": _learning_curves(results),
         "search_cost": Drawing(
-            style.to_svg(figures.search_cost(results.search_cost)),
+            style.to_svg(cost_figures.search_cost(results.search_cost)),
             "Search cost of each method as bars",
             captions.cost_caption(results),
         ),
     }
+    if results.full:
+        ratios, cost = spaced(results.ratios), total_cost(results)
+        drawings["cost_and_accuracy"] = Drawing(
+            style.to_svg(cost_figures.cost_and_accuracy(cost, results.pruned, results.full, ratios)),
+            "Test accuracy of each method against the cost of its search and retraining",
+            captions.cost_and_accuracy_caption(results),
+        )
+    if len(results.pruned) > 1:
+        drawings |= _agreement(results)
     if results.detection:
         drawings["detection"] = _detection(results)
     if results.weights:
@@ -72,6 +85,28 @@ def draw(results: Results) -> dict[str, Drawing]:
     if results.suspects is not None and len(results.suspects.labels):
         drawings["suspects"] = _contact_sheet(results, results.suspects)
     return drawings
+
+
+def _agreement(results: Results) -> dict[str, Drawing]:
+    found = results.agreement
+    correlation = found.correlation.mean(axis=0)
+    order = by_likeness(correlation)
+    methods, rows = [found.methods[place] for place in order], np.ix_(order, order)
+    shared = {
+        ratio: (found.shared[ratio].mean(axis=0)[rows], found.kept_fraction[ratio]) for ratio in spaced(results.ratios)
+    }
+    return {
+        "rank_correlation": Drawing(
+            style.to_svg(heat_maps.rank_correlation(methods, correlation[rows])),
+            "Spearman's rank correlation of each pair of scores",
+            captions.rank_correlation_caption(results),
+        ),
+        "shared": Drawing(
+            style.to_svg(heat_maps.shared(methods, shared)),
+            "Share of the kept examples that each pair of scores has in common",
+            captions.shared_caption(results),
+        ),
+    }
 
 
 def _contact_sheet(results: Results, found: Suspects) -> Drawing:
@@ -96,7 +131,7 @@ def _contact_sheet(results: Results, found: Suspects) -> Drawing:
 
 def _detection(results: Results) -> Drawing:
     legend = {
-        method: f"{style.label(method)}: AUC {captions.auc_text(spread(values['auc']))}"
+        method: f"{style.label(method)}: AUC {auc_text(spread(values['auc']))}"
         for method, values in results.detection.items()
     }
     return Drawing(
@@ -138,11 +173,22 @@ def _weight_figures(results: Results) -> dict[str, Drawing]:
             "Training images of lowest and of highest importance weight",
             captions.images_caption(results, seed, count, wrong),
         ),
-        "scatter": Drawing(
-            style.to_svg(weight_figures.scatter(weights)),
+    } | _scatters(results)
+
+
+def _scatters(results: Results) -> dict[str, Drawing]:
+    seed = results.seeds[0]
+    networks = {"scatter": results.weights, "scatter_loss_only": results.loss_only}
+    return {
+        name: Drawing(
+            style.to_svg(weight_figures.scatter(weights[seed])),
             "Importance weight against loss and against uncertainty",
-            captions.scatter_caption(seed, min(len(order), weight_figures.MAX_POINTS), len(order)),
-        ),
+            captions.scatter_caption(
+                results, min(len(weights[seed].weight), weight_figures.MAX_POINTS), name == "scatter_loss_only"
+            ),
+        )
+        for name, weights in networks.items()
+        if weights
     }
 
 

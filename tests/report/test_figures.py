@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import matplotlib
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -18,8 +19,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import BboxBase
 from sklearn.metrics import auc, roc_auc_score
 
-from sama.report import figures, style, weight_figures
-from sama.report.loading import Weights
+from sama.report import cost_figures, figures, heat_maps, style, weight_figures
+from sama.report.reading import Weights
+from sama.scores import SCORES
 
 PRUNED = {
     "meta_weight": {0.3: [0.97, 0.98, 0.96], 0.5: [0.95, 0.96, 0.97]},
@@ -99,8 +101,8 @@ def test_one_ratio_is_drawn_as_points_with_whiskers_side_by_side():
 
 
 def test_end_labels_never_overlap():
-    names = [f"method {i}" for i in range(9)]
-    figure = figures.accuracy({name: {0.3: [0.9], 0.5: [0.9 + i / 1e4]} for i, name in enumerate(names)}, REFERENCES)
+    names = [look.label for look in style.looks(list(SCORES)).values()]
+    figure = figures.accuracy({name: {0.3: [0.9], 0.5: [0.9 + i / 1e4]} for i, name in enumerate(SCORES)}, REFERENCES)
     wanted = [*names, "all observed labels", "all clean labels (upper bound)", "meta-trained model"]
     found = sorted((box.y0, box.y1) for _, box in boxes(figure, *wanted))
     assert len(found) == len(wanted)
@@ -115,11 +117,35 @@ def test_one_colour_a_method_in_all_figures():
         assert {line[method].get_color() for line in drawn} == {style.looks([method])[method].colour}  # type: ignore[attr-defined]
 
 
-def test_every_method_has_a_colour_of_its_own():
-    names = ["meta_weight", "random", "el2n", "margin", "a", "b", "c", "d", "e", "f", "g", "h"]
+def test_every_registered_score_has_a_look_of_its_own():
+    assert set(style._LOOKS) == set(SCORES)
+    found = style.looks(list(SCORES))
+    assert len({look.colour for look in found.values()}) == len(SCORES)
+    assert len({(look.marker, look.hollow) for look in found.values()}) == len(SCORES)  # apart without colours too
+    assert len({look.label for look in found.values()}) == len(SCORES)
+    assert style.looks(list(SCORES)[::-1]) == found
+
+
+def test_a_method_of_another_release_borrows_a_look_that_is_free():
+    names = ["meta_weight", "random", "el2n", "margin", "a", "b", "c_d"]
     found = style.looks(names)
-    assert len({look.colour for look in found.values()}) == len({look.marker for look in found.values()}) == len(names)
+    assert len({look.colour for look in found.values()}) == len(names)
+    assert found["c_d"].label == "c d"
     assert style.looks(names[::-1]) == found
+
+
+def test_many_methods_have_whiskers_side_by_side():
+    pruned = {method: {0.3: [0.9, 0.8], 0.5: [0.7, 0.5]} for method in SCORES}
+    figure = figures.accuracy(pruned, {})
+    starts = sorted(x[0] for x, _ in lines(figure).values())
+    assert len(set(starts)) == len(SCORES)
+    assert 20 < starts[0] < starts[-1] < 40  # nearer to their own ratio than to the next
+    bars = parts(figure, "band-")["aum"]
+    assert isinstance(bars, LineCollection)
+    heights = [np.asarray(segment)[:, 1] for segment in bars.get_segments()]
+    np.testing.assert_allclose(
+        heights, [[0.85 - 0.05 * 2**0.5, 0.85 + 0.05 * 2**0.5], [0.6 - 0.1 * 2**0.5, 0.6 + 0.1 * 2**0.5]]
+    )
 
 
 def test_roc_encloses_the_auc():
@@ -164,11 +190,46 @@ def test_learning_curves_average_what_each_step_has():
 
 
 def test_search_cost_shows_nothing_for_nothing():
-    figure = figures.search_cost({"random": [0.0, 0.0], "el2n": [0.7, 0.9]})
+    figure = cost_figures.search_cost({"random": [0.0, 0.0], "el2n": [0.7, 0.9]})
     assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([0.0, 0.8])  # type: ignore[attr-defined]
     written = texts(style.to_svg(figure))
     assert "0" in written
     assert "0.80" in written
+
+
+COST = {"meta_weight": {0.3: [3.0, 5.0], 0.5: [4.0, 4.0]}, "random": {0.3: [1.0, 1.0], 0.5: [1.0, 1.0]}}
+TWO = {method: {ratio: values[:2] for ratio, values in by_ratio.items()} for method, by_ratio in PRUNED.items()}
+
+
+def test_cost_and_accuracy_has_a_point_a_method_and_ratio():
+    figure = cost_figures.cost_and_accuracy(COST, TWO, [0.8, 0.82], [0.3, 0.5])
+    points = {name: (float(x[0]), float(y[0])) for name, (x, y) in lines(figure, "point-").items()}
+    assert points == {
+        f"{method}-{ratio}": pytest.approx((np.mean(cost), np.mean(TWO[method][ratio])))
+        for method, by_ratio in COST.items()
+        for ratio, cost in by_ratio.items()
+    }
+    levels = [line.get_ydata() for axes in figure.axes for line in axes.lines if line.get_linestyle() == "--"]
+    np.testing.assert_allclose([np.asarray(level, dtype=float)[0] for level in levels], [0.81, 0.81])
+    assert {"nothing pruned", "30 % pruned"} <= set(texts(style.to_svg(figure)))
+
+
+def test_points_of_one_cost_stand_side_by_side():
+    (axes,) = figures.accuracy({"random": {0.3: [0.5]}}, {}).axes
+    axes.set_xlim(0, 10)
+    placed = cost_figures.aside(np.array([2.0, 8.0, 2.0, 2.0]), axes)
+    gap = 10 * cost_figures.ASIDE
+    np.testing.assert_allclose(placed, [2 - gap, 8, 2, 2 + gap])
+
+
+def test_a_very_dear_score_makes_the_axis_logarithmic():
+    dear = {**COST, "meta_weight": {0.3: [30.0, 30.0], 0.5: [30.0, 30.0]}}
+    for cost, scale in ((COST, "linear"), (dear, "log")):
+        figure = cost_figures.cost_and_accuracy(cost, TWO, [0.8, 0.82], [0.3])
+        assert figure.axes[0].get_xscale() == scale
+        low, high = figure.axes[0].get_xlim()
+        assert low < 1
+        assert high > np.mean(cost["meta_weight"][0.3])
 
 
 def test_weights_are_split_where_the_truth_is_known():
@@ -232,6 +293,18 @@ def test_scatter_draws_a_part_of_very_many():
     assert offsets == [weight_figures.MAX_POINTS] * 2
 
 
+def test_scatter_has_no_panel_for_what_was_not_measured():
+    seen = weights(50, known=False)
+    alone = replace(seen, uncertainty=None)
+    (axes,) = weight_figures.scatter(alone).axes
+    assert axes.get_xlabel() == weight_figures.LOSS
+    both = weight_figures.scatter(alone.beside(seen))
+    drawn = np.asarray(both.axes[1].collections[0].get_offsets())[:, 0]
+    assert seen.uncertainty is not None
+    np.testing.assert_allclose(np.sort(drawn), np.sort(seen.uncertainty))
+    assert not both.legends  # clean labels are not known
+
+
 def test_scatter_colours_follow_the_truth():
     shown = weights(50)
     figure = weight_figures.scatter(shown)
@@ -242,6 +315,7 @@ def test_scatter_colours_follow_the_truth():
         for (x, y), colour in zip(np.asarray(points.get_offsets()), np.asarray(points.get_facecolor()), strict=True)
     }
     assert shown.wrong is not None
+    assert shown.loss is not None
     assert drawn == {
         (round(float(x), 6), round(float(y), 6)): bool(wrong)
         for x, y, wrong in zip(shown.loss, shown.relative, shown.wrong, strict=True)
@@ -255,6 +329,8 @@ def test_scatter_colours_follow_the_truth():
         lambda: figures.detection({"margin": planted()}, {"margin": "margin"}),
         lambda: weight_figures.scatter(weights()),
         lambda: weight_figures.images(tiles(4), tiles(4)),
+        lambda: cost_figures.cost_and_accuracy(COST, TWO, [0.8], [0.3, 0.5]),
+        lambda: heat_maps.shared(["random", "el2n", "dual"], {0.5: (np.full((3, 3), 0.4), 0.5)}),
     ],
 )
 def test_same_input_same_svg_whatever_the_users_style(draw):

@@ -12,10 +12,13 @@ import pytest
 from sama.errors import SamaError
 from sama.files import read_json, read_parquet, write_json, write_parquet
 from sama.report.page import Drawing
+from sama.scores import SCORES
 from sama.stages import report
 from tests.planted_results import build, edit_summary
 
-ALL = {"accuracy", "detection", "images", "learning_curves", "scatter", "search_cost", "suspects", "weights"}
+AGREEMENT = {"rank_correlation", "shared"}
+ALL = AGREEMENT | {"accuracy", "cost_and_accuracy", "detection", "images", "learning_curves", "scatter", "search_cost"}
+ALL |= {"suspects", "weights"}
 
 
 class Page(HTMLParser):
@@ -162,7 +165,7 @@ def test_nothing_of_the_machine_is_told(tmp_path):
     [
         ({"clean_known": False}, {"detection"}),
         ({"noise": 0.0}, {"detection"}),
-        ({"seeds": (3,), "ratios": (0.5,)}, set()),
+        ({"seeds": (3,), "ratios": (0.5,), "methods": ("meta_weight",)}, AGREEMENT),
         ({"methods": ("random", "el2n")}, {"images", "scatter", "suspects", "weights"}),
         (
             {
@@ -174,7 +177,7 @@ def test_nothing_of_the_machine_is_told(tmp_path):
             set(),
         ),
     ],
-    ids=["no-clean-labels", "no-noise", "one-seed-one-ratio", "no-meta-weight", "colour-100-classes"],
+    ids=["no-clean-labels", "no-noise", "one-of-each", "no-meta-weight", "colour-100-classes"],
 )
 def test_other_experiments_make_a_page_too(tmp_path, options, missing):
     config = build(tmp_path, **{"train": 60, "seeds": (0, 1), **options})
@@ -183,6 +186,18 @@ def test_other_experiments_make_a_page_too(tmp_path, options, missing):
     assert len([tag for tag, _ in page.tags if tag == "img"]) == len(ALL - missing)
     for word in ("nan", "None", "inf"):
         assert not re.search(rf"\b{word}\b", page.text.split("Show the configuration")[0])
+
+
+def test_all_scores_make_a_page(tmp_path):
+    config = build(tmp_path, train=60, seeds=(0, 1), ratios=(0.3, 0.5, 0.7, 0.9), methods=tuple(SCORES), noise=0.2)
+    page = run(tmp_path / "planted", config)
+    assert figures(tmp_path / "planted") == ALL | {"scatter_loss_only"}
+    assert "Not drawn: 50 % pruned" in page.text
+    assert "The uncertainty is that of the other meta training" in page.text
+    assert "Every model is trained for 100 optimizer steps" in page.text
+    cost = re.search(r"Cost of the scores, in full trainings: (.*?)\.(?= |$)", page.text)
+    assert cost
+    assert cost[1] == "from 0.0 (random) to 2.7 (meta weight)"
 
 
 @pytest.fixture
@@ -212,6 +227,7 @@ def test_pictures_of_an_earlier_run_go_away(copy, quick):
         "scores/seed1/el2n.parquet",
         "kept/seed1/margin_0.5.parquet",
         "models/seed0/full/metrics.jsonl",
+        "models/seed1/el2n_0.7/summary.json",
         "suspects/suspect_labels.csv",
         "suspects/summary.json",
     ],
@@ -246,6 +262,16 @@ def test_scores_of_other_examples_are_refused(copy):
     write_parquet(path, pd.DataFrame(read_parquet(path, ["sample_id", "score"])[1:]))
     with pytest.raises(SamaError, match=r"margin.parquet: expected the training examples of .*, but digits/\d+ stands"):
         report.run(results=results, out=results / "report", config=config)
+
+
+def test_a_kept_list_of_other_examples_is_refused(copy):
+    results, config = copy
+    path = results / "kept/seed1/margin_0.5.parquet"
+    kept = read_parquet(path, ["sample_id"])
+    for odd in (kept.replace({"sample_id": {kept["sample_id"][3]: "elsewhere/7"}}), pd.concat([kept, kept[:1]])):
+        write_parquet(path, odd)
+        with pytest.raises(SamaError, match=r"margin_0.5.parquet: expected some training examples of .*, once each"):
+            report.run(results=results, out=results / "report", config=config)
 
 
 def test_broken_metrics_are_named_by_line(copy):

@@ -7,6 +7,10 @@ rule report:
         summary=rules.summarize.output.summary,
         data=rules.prepare.output,
         meta=expand(rules.meta_train.output, seed=SEEDS),
+        meta_loss=expand(
+            rules.meta_train_loss.output,
+            seed=SEEDS if "meta_weight_loss" in METHODS else [],
+        ),
         scores=expand(rules.score.output, seed=SEEDS, method=METHODS),
         kept=rules.phase_select.input,
         suspects=rules.suspects.output,
