@@ -105,6 +105,19 @@ def test_overlays_merge_as_snakemake_merges():
         ({"meta": {"network": {"features": ["loss", "loss"]}}}, "expected distinct features, got loss, loss"),
         ({"meta": {"alpha": float("nan")}}, "meta.alpha"),
         (
+            {"training": {"schedule": "step"}},
+            r"training: schedule 'step' does not go with milestones \[\]: .* at least",
+        ),
+        ({"training": {"milestones": [0.5]}}, r"training: schedule 'cosine' does not go with milestones \[0.5\]"),
+        (
+            {"meta": {"training": {"schedule": "step", "milestones": [0.6, 0.3]}}},
+            r"meta.training: milestones: expected ascending fractions of the steps, got \[0.6, 0.3\]",
+        ),
+        ({"training": {"schedule": "step", "milestones": [0.3, 0.3]}}, r"expected ascending .* got \[0.3, 0.3\]"),
+        ({"training": {"schedule": "step", "milestones": [40]}}, "training.milestones.0: .* less than 1, got 40"),
+        ({"training": {"decay_factor": 1.0}}, "training.decay_factor: .* less than 1, got 1.0"),
+        ({"retrain": {"budget": "epoch"}}, r"retrain.budget: unknown 'epoch' \(did you mean epochs"),
+        (
             {"meta": {"method": "cg", "options": {"inner_steps": 2, "iterations": 3}}},
             "meta.options: cg has no knob inner_steps: expected any of iterations, tolerance, regularization$",
         ),
