@@ -75,7 +75,8 @@ class DataConfig(Section):
     )
     observed_label_column: str | None = Field(
         default=None,
-        description="parquet: column of the noisy label to learn from; label_column is then the clean label",
+        description="the noisy label to learn from: a column of parquet files, where label_column is then the clean "
+        "label, or one of the published CIFAR-N files beside cifar10 (worse_label, …) and cifar100 (noisy_label)",
     )
     image_size: int | None = Field(
         default=None, ge=1, description="side in pixels after resizing; null: as in the source"
