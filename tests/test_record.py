@@ -23,8 +23,8 @@ SUMMARY = {
 TABLES = """\
 | score | 30 % pruned | 50 % pruned | AUC | cost |
 |---|---|---|---|---|
-| Meta weight | 80.0 ± 14.1 | 30.0 ± 14.1 | 0.950 ± 0.071 | 3.75 |
-| Random | 50.0 ± 14.1 | 30.0 ± 0.0 | – | 0.00 |
+| meta weight | 80.0 ± 14.1 | 30.0 ± 14.1 | 0.950 ± 0.071 | 3.75 |
+| random | 50.0 ± 14.1 | 30.0 ± 0.0 | – | 0.00 |
 
 Nothing pruned: all observed labels 60.0 ± 14.1; the meta-trained model 75.0 ± 0.0.
 """
