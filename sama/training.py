@@ -66,6 +66,10 @@ class Recipe(Protocol):
     @property
     def schedule(self) -> str: ...  # noqa: D102
     @property
+    def milestones(self) -> tuple[float, ...]: ...  # noqa: D102
+    @property
+    def decay_factor(self) -> float: ...  # noqa: D102
+    @property
     def warmup_steps(self) -> int: ...  # noqa: D102
     @property
     def augment(self) -> Augmentation: ...  # noqa: D102
@@ -233,13 +237,20 @@ def make_optimizer(recipe: OptimizerRecipe, parameters: Iterator[nn.Parameter]) 
 
 
 def make_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up, then constant or cosine to zero."""
+    """Linear warm-up, then cosine to zero, constant, or multiplied by `decay_factor` at each of the `milestones`.
+
+    With milestones m_i of T steps, step t (from 0) has the rate times decay_factor^|{i: t ≥ round(m_i T)}|; a warm-up
+    counts among the T steps, and the cosine begins where it ends.
+    """
+    decays = [round(milestone * recipe.steps) for milestone in recipe.milestones]
 
     def factor(step: int) -> float:
         if step < recipe.warmup_steps:
             return (step + 1) / recipe.warmup_steps
         if recipe.schedule == "constant":
             return 1.0
+        if recipe.schedule == "step":
+            return recipe.decay_factor ** sum(step >= at for at in decays)
         progress = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * progress))
 

@@ -100,6 +100,14 @@ def test_the_cost_is_that_of_the_steps_taken():
         ({"steps": 6, "warmup_steps": 2}, [0.5, 1.0, 1.0, 0.8535534, 0.5, 0.1464466]),
         ({"steps": 4, "warmup_steps": 0}, [1.0, 0.8535534, 0.5, 0.1464466]),
         ({"steps": 4, "warmup_steps": 2, "schedule": "constant"}, [0.5, 1.0, 1.0, 1.0]),
+        (
+            {"steps": 6, "warmup_steps": 2, "schedule": "step", "milestones": (1 / 3, 2 / 3)},
+            [0.5, 1.0, 0.1, 0.1, 0.01, 0.01],
+        ),
+        (
+            {"steps": 5, "warmup_steps": 0, "schedule": "step", "milestones": (0.5, 0.7), "decay_factor": 0.5},
+            [1.0, 1.0, 0.5, 0.5, 0.25],  # at 2.5 and 3.5 steps: rounded to the even one
+        ),
     ],
 )
 def test_schedule_by_hand(changes, factors):

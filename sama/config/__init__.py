@@ -20,6 +20,7 @@ from sama.config.data import DataConfig, NoiseConfig, SplitConfig
 from sama.config.meta import MetaConfig, MetaNetworkConfig, MethodOptions
 from sama.config.model import ModelConfig
 from sama.config.pruning import ObserveConfig, ProxyConfig, ScoresConfig, SelectionConfig
+from sama.config.retrain import RetrainConfig
 from sama.config.runtime import LauncherConfig, RuntimeConfig
 from sama.config.training import AugmentConfig, OptimizerConfig, TrainingConfig
 from sama.errors import SamaError
@@ -37,6 +38,7 @@ __all__ = [
     "ObserveConfig",
     "OptimizerConfig",
     "ProxyConfig",
+    "RetrainConfig",
     "RuntimeConfig",
     "ScoresConfig",
     "SelectionConfig",
@@ -73,6 +75,7 @@ class Config(Section):
     observe: ObserveConfig = Field(default_factory=ObserveConfig, description="the training that some scores watch")
     scores: ScoresConfig = Field(default_factory=ScoresConfig, description="pruning scores")
     selection: SelectionConfig = Field(default_factory=SelectionConfig, description="which examples are kept")
+    retrain: RetrainConfig = Field(default_factory=RetrainConfig, description="how long retrainings are")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="threads and device")
     launcher: LauncherConfig = Field(default_factory=LauncherConfig, description="who carries the heavy stages")
 

@@ -77,7 +77,8 @@ class DataConfig(Section):
     )
     observed_label_column: str | None = Field(
         default=None,
-        description="parquet, webdataset: the noisy label to learn from; label_column is then the clean label",
+        description="the noisy label to learn from: of parquet and webdataset, where label_column is then the clean "
+        "label, or of the published CIFAR-N file beside cifar10 (worse_label, …) or cifar100 (noisy_label)",
     )
     image_size: int | None = Field(
         default=None, ge=1, description="side in pixels after resizing; null: as in the source"
