@@ -1,7 +1,7 @@
 """The order of the tests, their threads, and which may be skipped.
 
-Without a CUDA device those marked `gpu` are skipped; where CI=true only those that `tests/allowed_skips.txt` lists: a line
-`NODE-ID-GLOB: REASON` for each; the reason must stand in the test's own.
+Without a CUDA device those marked `gpu` are skipped; where CI=true only those that `tests/allowed_skips.txt` lists, in
+lines `NODE-ID-GLOB: REASON`; the reason must stand in the test's own.
 """
 
 import os
@@ -14,7 +14,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: several processes share the cores
 
-from tests.toy_pipeline import Toy  # noqa: E402
+from tests.toy_pipeline import Toy
 
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
 CI = os.environ.get("CI") == "true"

@@ -34,7 +34,7 @@ def run(
     Raises:
         AssertionError: a process failed (the message holds its traceback) or the time is up.
     """
-    context = multiprocessing.get_context(start)
+    context: Any = multiprocessing.get_context(start)
     context.set_forkserver_preload(["torch.distributed.fsdp", "timm.optim", function.__module__])
     answers = context.Queue()
     processes = [
