@@ -40,8 +40,8 @@ reproduce: setup ## run the experiment, end to end, to its report
 	@echo "report:    results/$$(sama config show $(CONFIGS) | sed -n 's/^experiment: //p')/report/index.html"
 	@echo "dashboard: make ui"
 
-test: setup ## the tests, but for those of minutes
-	python -m pytest -m "not long"
+test: setup ## the tests, but for those of minutes, in a process a core
+	python -m pytest -m "not long" -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test-long: setup ## the tests of minutes
 	python -m pytest -m long
@@ -61,7 +61,7 @@ figures: setup ## renew the pictures and numbers of the README from the default 
 
 ui: setup ## the dashboard on http://127.0.0.1:5000 (PORT=…)
 	@test -f mlflow.db || { echo "no dashboard yet: mlflow.db is missing; run make reproduce first" >&2; exit 1; }
-	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
+	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --workers 1 --host 127.0.0.1 --port $(PORT)
 
 record: setup ## run what changed and record the results in dvc.lock
 	SAMA_CORES=$(CORES) dvc repro
