@@ -106,7 +106,7 @@ def _looks(part: Part) -> tuple[int, str, bool]:
     grey = True
     for row in rows:
         try:
-            image, _ = next(iter(part.read(np.array([row]))))
+            image = next(iter(part.read(np.array([row])))).open()
         except SamaError:  # prepare will name it; here others tell the size
             continue
         shapes.append(image.size)

@@ -154,6 +154,26 @@ def test_inputs_are_normalised_by_channel():
     torch.testing.assert_close(found[:, :, 0, 0], torch.tensor([[0.0, -0.4], [-2.0, 2.0]]), atol=1e-6, rtol=0)
 
 
+def test_batches_come_in_order_and_are_shared_out_without_padding():
+    _, examples = model_and_examples()
+    alone = list(examples.batches(7, CPU))
+    assert [len(indices) for indices, _ in alone] == [7, 7, 7, 7, 2]
+    assert torch.cat([indices for indices, _ in alone]).tolist() == list(range(30))
+    for indices, inputs in alone:
+        assert torch.equal(inputs, examples.inputs(indices, CPU))
+    shares = [list(examples.batches(7, CPU, rank=rank, world_size=3)) for rank in range(3)]
+    assert [len(share) for share in shares] == [2, 2, 1]
+    for number, (indices, inputs) in enumerate(alone):
+        theirs = shares[number % 3][number // 3]
+        assert torch.equal(theirs[0], indices) and torch.equal(theirs[1], inputs)
+
+
+def test_images_of_one_size_have_no_random_resized_crop():
+    _, examples = model_and_examples()
+    with pytest.raises(ValueError, match=r"random resized crop .* set data\.storage to encoded"):
+        examples.begin(torch.arange(3), CPU, AugmentConfig(random_resized_crop=(0.1, 1.0)))
+
+
 def test_predictions_are_made_in_eval_mode_and_leave_the_mode():
     model, examples = model_and_examples()
     before = copy.deepcopy(model.state_dict())

@@ -10,10 +10,10 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from sama.config.base import Section
 from sama.config.data import DataConfig, NoiseConfig, SplitConfig
@@ -84,6 +84,14 @@ class Config(Section):
         if min(value) < 0 or max(value) >= 2**31:
             raise ValueError(f"expected seeds in 0..{2**31 - 1}, got {', '.join(map(str, value))}")
         return value
+
+    @model_validator(mode="after")
+    def _crops(self) -> Self:
+        if self.data.storage != "encoded":
+            for name, recipe in (("training", self.training), ("meta.training", self.meta.training)):
+                if recipe.augment.random_resized_crop is not None:
+                    raise ValueError(f"{name}.augment.random_resized_crop needs data.storage encoded, got decoded")
+        return self
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

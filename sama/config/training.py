@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from sama.config.base import Section
 
+Area = Annotated[float, Field(gt=0.0, le=1.0)]
+
 
 class AugmentConfig(Section):
     """Random changes of a training batch."""
@@ -14,6 +16,21 @@ class AugmentConfig(Section):
         default=0, ge=0, description="pixels of zero padding before a random crop of the same size"
     )
     horizontal_flip: bool = Field(default=False, description="mirror half of the images")
+    random_resized_crop: tuple[Area, Area] | None = Field(
+        default=None,
+        description="data.storage encoded: smallest and largest area of a random crop, as fractions of the image, which"
+        " is resized to data.image_size (ratio 3:4 to 4:3); null: the largest central square",
+    )
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> Self:
+        if self.random_resized_crop is not None:
+            if self.crop_padding:
+                raise ValueError("random_resized_crop does not go with crop_padding: set one of them")
+            low, high = self.random_resized_crop
+            if low > high:
+                raise ValueError(f"random_resized_crop: expected the smaller area first, got {low}, {high}")
+        return self
 
 
 class OptimizerConfig(Section):

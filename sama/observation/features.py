@@ -20,10 +20,9 @@ def penultimate_features(model: nn.Module, examples: Examples, device: torch.dev
         raise ValueError(f"{type(model).__name__} has no forward_features and forward_head: expected a timm classifier")
     was_training = model.training
     model.eval()
-    chunks = torch.arange(len(examples)).split(batch_size)
     found = [
-        body.forward_head(body.forward_features(examples.inputs(chunk, device)), pre_logits=True).float().cpu()
-        for chunk in chunks
+        body.forward_head(body.forward_features(inputs), pre_logits=True).float().cpu()
+        for _, inputs in examples.batches(batch_size, device)
     ]
     model.train(was_training)
     return torch.cat(found)

@@ -29,8 +29,8 @@ def gradient_norms(model: nn.Module, examples: Examples, device: torch.device, c
         return torch.stack([gradient.double().square().sum() for gradient in gradients.values()]).sum()
 
     found = [
-        vmap(squared_norm)(examples.inputs(chunk, device), examples.labels[chunk].to(device)).cpu()
-        for chunk in torch.arange(len(examples)).split(chunk_size)
+        vmap(squared_norm)(inputs, examples.labels[chunk].to(device)).cpu()
+        for chunk, inputs in examples.batches(chunk_size, device)
     ]
     model.train(was_training)
     return torch.cat(found).sqrt()

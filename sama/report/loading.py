@@ -109,8 +109,10 @@ def mislabelled(data: Dataset, split: str) -> NDArray[np.bool_] | None:
     return None if part.clean_label is None else part.label != part.clean_label
 
 
-def load(results: Path, order: Sequence[str] = ()) -> Results:
+def load(results: Path, order: Sequence[str] = (), data_root: Path | None = None) -> Results:
     """Read `results/{experiment}`; methods come in the given order, others after them by name.
+
+    `data_root` is the folder that holds the data sets, where images stay encoded in it.
 
     Raises:
         SamaError: a file is missing or does not say what the contract asks for.
@@ -122,7 +124,7 @@ def load(results: Path, order: Sequence[str] = ()) -> Results:
         for method, by_ratio in _ordered(summary["pruned"], order).items()
     }
     detection = _ordered(summary["noise_detection"], order)
-    data = {seed: _data(results, seed) for seed in seeds}
+    data = {seed: _data(results, seed, data_root) for seed in seeds}
     return Results(
         experiment=summary["experiment"],
         seeds=seeds,
@@ -179,8 +181,10 @@ def _dataset(path: Path) -> dict[str, Any]:
     return dataset
 
 
-def _data(results: Path, seed: int) -> Dataset:
-    return manifest.load(results / "data/images.npy", results / f"data/seed{seed}/manifest.parquet")
+def _data(results: Path, seed: int, data_root: Path | None) -> Dataset:
+    index = results / "data/images.parquet"
+    images = index if index.is_file() else results / "data/images.npy"
+    return manifest.load(images, results / f"data/seed{seed}/manifest.parquet", data_root=data_root)
 
 
 def _columns(path: Path, columns: Sequence[str], data: Dataset) -> list[NDArray[np.float64]]:

@@ -33,18 +33,19 @@ def examples(dataset: Dataset, split: str, *, labels: str = "observed", kept: np
         if part.clean_label is None:
             raise SamaError(f"split {split}: clean labels are unknown for this data")
         values = part.clean_label
-    images = part.images
+    index = np.arange(len(part))
     if kept is not None:
         rows = np.searchsorted(part.sample_id, kept)
         inside = rows < len(part.sample_id)
         found = inside & (part.sample_id[np.where(inside, rows, 0)] == kept)
         if not found.all():
             raise SamaError(f"kept id {kept[~found][0]} is not in split {split}: was it made for other data?")
-        rows, count = np.unique(rows, return_counts=True)  # sorted: the order of a list changes nothing
+        index, count = np.unique(rows, return_counts=True)  # sorted: the order of a list changes nothing
         if count.max(initial=1) > 1:
-            raise SamaError(f"kept id {part.sample_id[rows[count > 1][0]]} stands {count.max()} times, expected once")
-        images, values = images[rows], values[rows]
-    return Examples(torch.from_numpy(images), torch.from_numpy(values), dataset.channel_mean, dataset.channel_std)
+            raise SamaError(f"kept id {part.sample_id[index[count > 1][0]]} stands {count.max()} times, expected once")
+    images = part.images_of(index)
+    held = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+    return Examples(held, torch.from_numpy(values[index]), dataset.channel_mean, dataset.channel_std)
 
 
 def kept_ids(path: Path, dataset: Dataset) -> np.ndarray:

@@ -22,6 +22,7 @@ def run(
     *,
     images: Path,
     manifest: Path,
+    data_root: Path | None = None,
     out: Path,
     work: Path,
     seed: int,
@@ -35,7 +36,8 @@ def run(
     Nothing is computed twice: the records are taken from the forwards of training, features from one pass at its end.
 
     Args:
-        images: images.npy of `sama prepare`.
+        images: images.npy (or images.parquet) of `sama prepare`.
+        data_root: folder that holds the data sets; needed where images stay encoded in it.
         manifest: manifest.parquet of the seed.
         out: folder for dynamics.safetensors, features.safetensors, metrics.jsonl, summary.json.
         work: folder for the checkpoint and the growing metrics; an interrupted run continues from it.
@@ -53,7 +55,7 @@ def run(
     if steps > training.steps:  # the schedule ends there: a cosine would rise again
         raise SamaError(f"observe.steps: expected at most training.steps = {training.steps}, got {steps}")
     device = device_of(runtime)
-    dataset = manifests.load(images, manifest)
+    dataset = manifests.load(images, manifest, data_root=data_root, workers=runtime.workers)
     split = dataset.split("train")
     data = examples(dataset, "train")
     # a seed of its own: the observed model is none that is evaluated, and none behind another score

@@ -18,6 +18,7 @@ def run(
     *,
     images: Path,
     manifest: Path,
+    data_root: Path | None = None,
     kept: Path | None = None,
     labels: Literal["observed", "clean"] = "observed",
     cell: str,
@@ -31,7 +32,8 @@ def run(
     """Train a classifier on the kept examples of the training split, or on the whole of it.
 
     Args:
-        images: images.npy of `sama prepare`.
+        images: images.npy (or images.parquet) of `sama prepare`.
+        data_root: folder that holds the data sets; needed where images stay encoded in it.
         manifest: manifest.parquet of the seed.
         kept: parquet file of the kept sample ids; without it the whole training split.
         labels: observed, or clean (the upper bound, for evaluation only).
@@ -47,7 +49,7 @@ def run(
         SamaError: the data or the model do not fit. FloatingPointError: the loss is not finite.
     """
     device = device_of(runtime)
-    dataset = manifests.load(images, manifest)
+    dataset = manifests.load(images, manifest, data_root=data_root, workers=runtime.workers)
     ids = None if kept is None else kept_ids(kept, dataset)
     data = examples(dataset, "train", labels=labels, kept=ids)
     validation = examples(dataset, "validation")

@@ -29,6 +29,7 @@ def run(
     *,
     images: Path,
     manifest: Path,
+    data_root: Path | None = None,
     weights: Path | None = None,
     observed: Path | None = None,
     method: str,
@@ -43,7 +44,8 @@ def run(
     """Score every training example by one method and count what that cost.
 
     Args:
-        images: images.npy of `sama prepare`.
+        images: images.npy (or images.parquet) of `sama prepare`.
+        data_root: folder that holds the data sets; needed where images stay encoded in it.
         manifest: manifest.parquet of the seed.
         weights: weights.parquet of `sama meta-train`; needed by meta_weight and meta_weight_loss.
         observed: folder of `sama observe`; needed by scores of training dynamics and of features.
@@ -68,7 +70,7 @@ def run(
     if options.get("steps", 0) > training.steps:  # the schedule ends there: a cosine would rise again
         got = options["steps"]
         raise SamaError(f"scores.{method}.steps: expected at most training.steps = {training.steps}, got {got}")
-    dataset = manifests.load(images, manifest)
+    dataset = manifests.load(images, manifest, data_root=data_root, workers=runtime.workers)
     sources = _Sources(dataset, method, seed, model, training, runtime, weights, observed)
     try:
         values = SCORES[method].compute(sources.context(), **options)

@@ -15,7 +15,7 @@ ON_DISK = [name for name in SOURCES if name != "digits"]
 
 def pixels(part, rows=None):
     rows = np.arange(len(part)) if rows is None else np.asarray(rows)
-    return [np.asarray(image) for image, _ in part.read(rows)]
+    return [np.asarray(picture.open()) for picture in part.read(rows)]
 
 
 def test_digits_are_scaled_to_bytes():
@@ -80,7 +80,7 @@ def test_fashion_mnist_reads_packed_and_unpacked_files(fashion):
     assert source.train.label[13] == 3
     expected = np.random.default_rng(0).integers(0, 256, (30, 4, 4), dtype=np.uint8)
     assert np.array_equal(pixels(source.train), expected)
-    assert [place for _, place in source.train.read(np.array([2, 7]))] == ["train/00002", "train/00007"]
+    assert [picture.place for picture in source.train.read(np.array([2, 7]))] == ["train/00002", "train/00007"]
 
 
 def fashion_error(fashion: Path) -> str:

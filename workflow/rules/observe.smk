@@ -18,7 +18,7 @@ rule observe:
         f"{LOGS}/benchmarks/observe/seed{{seed}}.tsv"
     conda:
         "../../envs/sama.yaml"
-    threads: CONFIG.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=4000,
         gpu=GPUS,

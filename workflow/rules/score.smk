@@ -21,7 +21,7 @@ rule score:
         f"{LOGS}/benchmarks/score/seed{{seed}}_{{method}}.tsv"
     conda:
         "../../envs/sama.yaml"
-    threads: CONFIG.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=4000,
         gpu=GPUS,
