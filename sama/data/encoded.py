@@ -64,7 +64,7 @@ class Locations:
         except OSError as error:
             raise CorruptImageError(f"{path}: cannot be read ({error.strerror})") from error
         if len(content) < length:
-            raise CorruptImageError(f"{path}: ends at byte {offset + len(content)}, expected {length} from {offset} on")
+            raise CorruptImageError(f"{path}: expected {length} bytes from {offset} on, got {len(content)}")
         return content
 
 

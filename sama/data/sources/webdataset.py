@@ -1,8 +1,8 @@
 """WebDataset shards: tar files of samples; the files of a sample stand together and share a key.
 
 The key of `a/b.c.jpg` is `a/b`, its field `c.jpg`: the name is cut at the first dot of its last part. A sample has one
-image (a field that is an extension of an image file) and its label: a number in a field `cls`, or the entry of a field
-`json` that `data.label_column` names; `data.observed_label_column` is another entry of `json`. Shards whose name has a
+image (a field that ends as an image file does) and its label: a number in a field `cls`, or the entry of a field `json`
+that `data.label_column` names; `data.observed_label_column` is another entry of `json`. Shards whose name has a
 word test (else val, validation) are the test part, those with train, or all where no name says, are the pool. Class
 names come from `class_names.txt`, as for parquet. Images are read where they stand.
 """
@@ -151,7 +151,8 @@ def _samples(shard: Path) -> Iterator[_Sample]:
         with tarfile.open(shard, "r:") as archive, shard.open("rb") as content:
             for member in archive:
                 folder, slash, name = member.name.removeprefix("./").rpartition("/")
-                key, dot, extension = name.partition(".")
+                key, dot, rest = name.partition(".")
+                extension = rest.rpartition(".")[2].lower()
                 if not (member.isfile() and dot and key):
                     continue
                 key = f"{folder}{slash}{key}"
@@ -159,7 +160,7 @@ def _samples(shard: Path) -> Iterator[_Sample]:
                     if sample is not None:
                         yield sample
                     sample = _Sample(key)
-                if f".{extension.lower()}".endswith(EXTENSIONS):
+                if f".{extension}" in EXTENSIONS:
                     sample.images.append((member.offset_data, member.size))
                 elif extension in ("cls", "json"):
                     content.seek(member.offset_data)
