@@ -1,14 +1,18 @@
 # Thin on purpose: each target is a command or two that can be typed by hand.
 #   make reproduce CORES=8 CONFIG=config/experiments/fashion_mnist_pruning.yaml
+# QUICK=1 lays the recipe's small form, NAME_quick.yaml, over it; OVERLAY=mine.yaml comes last.
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= 2
 CONFIG ?=
+QUICK ?=
+OVERLAY ?=
 PORT ?= 5000
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
-CONFIGFILE := $(if $(CONFIG),--configfile $(CONFIG))
+CONFIGS := $(CONFIG) $(if $(QUICK),$(CONFIG:.yaml=_quick.yaml)) $(OVERLAY)
+CONFIGFILE := $(if $(strip $(CONFIGS)),--configfile $(CONFIGS))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce test test-long check report figures ui record restore lock clean
@@ -31,13 +35,13 @@ $(STAMP): envs/requirements.lock pyproject.toml
 	@touch $@
 
 reproduce: setup ## run the experiment, end to end, to its report
-	@sama config check $(CONFIG)
+	@sama config check $(CONFIGS)
 	@exec sama pipeline -- --cores $(CORES) --quiet rules $(CONFIGFILE)
-	@echo "report:    results/$$(sama config show $(CONFIG) | sed -n 's/^experiment: //p')/report/index.html"
+	@echo "report:    results/$$(sama config show $(CONFIGS) | sed -n 's/^experiment: //p')/report/index.html"
 	@echo "dashboard: make ui"
 
-test: setup ## the tests, but for those of minutes
-	python -m pytest -m "not long"
+test: setup ## the tests, but for those of minutes, in a process a core
+	python -m pytest -m "not long" -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test-long: setup ## the tests of minutes
 	python -m pytest -m long
@@ -57,7 +61,7 @@ figures: setup ## renew the pictures and numbers of the README from the default 
 
 ui: setup ## the dashboard on http://127.0.0.1:5000 (PORT=…)
 	@test -f mlflow.db || { echo "no dashboard yet: mlflow.db is missing; run make reproduce first" >&2; exit 1; }
-	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
+	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --workers 1 --host 127.0.0.1 --port $(PORT)
 
 record: setup ## run what changed and record the results in dvc.lock
 	SAMA_CORES=$(CORES) dvc repro

@@ -57,7 +57,8 @@ def detection(config: Config, seed: int, methods: list[str], folder: Path) -> di
     for method in methods:
         reads, out = SCORES[method].reads, folder / f"{method}.parquet"
         score.run(
-            method=method, out=out, summary=out.with_suffix(".json"), training=config.training, scores=config.scores,
+            method=method, out=out, summary=out.with_suffix(".json"), work=folder / "work",
+            training=config.training, scores=config.scores,
             weights=folder / reads / "weights.parquet" if reads in ("meta", "meta_loss") else None,
             observed=folder / reads if reads == "observed" else None, **common,
         )  # fmt: skip

@@ -67,10 +67,14 @@ def read_json(path: Path) -> Any:
 
 def write_parquet(path: Path, frame: pd.DataFrame, facts: dict[str, str] | None = None) -> None:
     """Write `frame` without its index, and `facts` beside it, atomically; the same content gives the same bytes."""
+    write_table(path, pa.Table.from_pandas(frame, preserve_index=False), facts)
+
+
+def write_table(path: Path, table: pa.Table, facts: dict[str, str] | None = None) -> None:
+    """`write_parquet` for a table of Arrow."""
     metadata = {"sama": json.dumps(facts, sort_keys=True)} if facts else None
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(metadata)
     with atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
 
 
 def read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:

@@ -102,15 +102,16 @@ class Progress:
         total: steps in all.
         description: what is going on, e.g. `meta-train seed 0`.
         start: steps that an earlier, interrupted run has done.
+        silent: say nothing.
     """
 
-    def __init__(self, total: int, description: str, start: int = 0) -> None:
-        self.total, self.description, self.step = total, description, start
+    def __init__(self, total: int, description: str, start: int = 0, *, silent: bool = False) -> None:
+        self.total, self.description, self.step, self.silent = total, description, start, silent
         self._told_step, self._told_time = start, time.monotonic()
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        if not self.silent and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             self._bar = _rich_bar()
             self._task = self._bar.add_task(self.description, total=self.total, completed=self.step, numbers="")
             self._bar.start()
@@ -128,6 +129,8 @@ class Progress:
         shown = " ".join(f"{name}={value:.4g}" for name, value in numbers.items())
         if self._bar is not None:
             self._bar.update(self._task, completed=step, **({"numbers": shown} if shown else {}))
+            return
+        if self.silent:
             return
         now = time.monotonic()
         waited = now - self._told_time

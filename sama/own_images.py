@@ -22,6 +22,7 @@ SMALL = 32  # up to here a small stem, and the size as it is
 META, VALIDATION, TEST = 0.1, 0.1, 0.2
 EPOCHS, LEAST_STEPS = 20, 200
 LISTED_CLASSES = 30
+LARGE = 2 * 10**9  # bytes of pixels; beyond, images stay encoded
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ def write_config(path: Path, images: Path, force: bool) -> Found:
 
 
 def look_at(images: Path) -> Found:
-    """What is in a folder of class folders, or of parquet files. Raises a `SamaError` as `write_config` does."""
+    """What is in a folder of class folders, parquet files or WebDataset shards; errors are those of `write_config`."""
     folder = Path(images).absolute()
     if not folder.is_dir():
         raise SamaError(f"{images}: {'a file' if folder.exists() else 'no such folder'}, expected a folder of images")
-    kind = "parquet" if any(folder.glob("*.parquet")) else "image_folder"
+    kinds = {"*.parquet": "parquet", "*.tar": "webdataset"}
+    kind = next((name for pattern, name in kinds.items() if any(folder.glob(pattern))), "image_folder")
     source = open_source(SourceOptions(kind, None, str(folder)))
     counts = np.bincount(source.train.label, minlength=len(source.class_names))
     for part, there in ((source.train, "training"), (source.test, "test")):
@@ -106,7 +108,7 @@ def _looks(part: Part) -> tuple[int, str, bool]:
     grey = True
     for row in rows:
         try:
-            image, _ = next(iter(part.read(np.array([row]))))
+            image = next(iter(part.read(np.array([row])))).open()
         except SamaError:  # prepare will name it; here others tell the size
             continue
         shapes.append(image.size)
@@ -134,10 +136,13 @@ def config_text(name: str, found: Found) -> str:
     tiny = small and found.train < 5000
     batch = 128 if found.train >= 10_000 else min(64, 2 ** max(int(np.log2(found.train)) - 1, 1))
     steps = max(LEAST_STEPS, -(-EPOCHS * found.train // batch))
+    channels = 1 if found.grey else 3
+    pixels = (sum(found.counts) + (found.tests or 0)) * channels * size**2
     pairs = [f"{quoted(c)} {n}" for c, n in zip(found.class_names[:LISTED_CLASSES], found.counts, strict=False)]
     more = len(found.counts) - len(pairs)
     notes = {
         "size": f"looked at: {found.sizes}" + ("" if small else "; more pixels cost in proportion to their number"),
+        "storage": f"{pixels / 1e9:.2g} GB of pixels; decoded: in memory, encoded: decoded whenever they are read",
         "channels": "all images looked at are grey" if found.grey else "grey becomes three equal channels; no alpha",
         "test": "test: read once, at the end" if found.tests is None else "test: null is the folder's own test part",
         "model": "any timm model" + ("; test_resnet is tiny, for results in minutes" if tiny else ""),
@@ -152,7 +157,8 @@ def config_text(name: str, found: Found) -> str:
         source=found.source,
         path=quoted(found.path.name),
         size=size,
-        channels=1 if found.grey else 3,
+        channels=channels,
+        storage="encoded" if pixels > LARGE else "decoded",
         meta=META,
         validation=VALIDATION,
         test="null" if found.tests is not None else TEST,
@@ -184,6 +190,7 @@ data:
   corrupt_images: error  # skip: leave out what cannot be decoded, counted and named
   image_size: {size}  # {note[size]}
   channels: {channels}  # {note[channels]}
+  storage: {storage}  # {note[storage]}
   # Whose loss the weights are to lower. Nothing says which labels are right here, so none is taken to be:
   #   noisy_held_out   held-out examples (splits.meta of them), labels as they are. Low weights mark wrong labels where
   #                    few are wrong; where many are, what is easy. Suspects come from held-out predictions

@@ -2,10 +2,12 @@
 
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
@@ -23,6 +25,8 @@ class Augmentation(Protocol):
     def crop_padding(self) -> int: ...  # noqa: D102
     @property
     def horizontal_flip(self) -> bool: ...  # noqa: D102
+    @property
+    def random_resized_crop(self) -> tuple[float, float] | None: ...  # noqa: D102
 
 
 class OptimizerRecipe(Protocol):
@@ -62,6 +66,10 @@ class Recipe(Protocol):
     @property
     def schedule(self) -> str: ...  # noqa: D102
     @property
+    def milestones(self) -> tuple[float, ...]: ...  # noqa: D102
+    @property
+    def decay_factor(self) -> float: ...  # noqa: D102
+    @property
     def warmup_steps(self) -> int: ...  # noqa: D102
     @property
     def augment(self) -> Augmentation: ...  # noqa: D102
@@ -93,25 +101,108 @@ class Cost:
         return {"forward_examples": self.forward_examples, "backward_examples": self.backward_examples}
 
 
+class StoredImages(Protocol):
+    """Images that are decoded when they are read; `sama.data.encoded.EncodedImages` is one."""
+
+    def __len__(self) -> int: ...
+
+    def begin(self, rows: np.ndarray, crops: np.ndarray | None = None) -> Callable[[], np.ndarray]:
+        """Begin to decode; the function that comes back waits, and gives uint8 [batch, channels, height, width]."""
+        ...
+
+
+CROP_RATIO = (3 / 4, 4 / 3)  # width : height of a random resized crop, as in torchvision
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Images uint8 [n, channels, height, width] and labels int64 [n], with the pixel statistics to normalise by."""
+    """Images uint8 [n, channels, height, width], held or stored, and labels int64 [n], with the pixel statistics."""
 
-    images: Tensor
+    images: Tensor | StoredImages
     labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    ahead = 2  # batches that are begun before their turn
+
     def __len__(self) -> int:
         return len(self.labels)
 
+    def begin(
+        self,
+        indices: Tensor,
+        device: torch.device,
+        recipe: Augmentation | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Callable[[], Tensor]:
+        """Begin to read a batch, so that stored images are decoded while the device computes another one.
+
+        Args:
+            indices: of the examples, int64 [batch].
+            device: where the batch goes.
+            recipe: random changes; None: none.
+            generator: what they are drawn from; nothing else may draw from it before the batch is finished.
+
+        Returns:
+            A function that waits for the images and gives normalised float32 inputs [batch, channels, height, width]
+            on `device`, channels last in memory.
+
+        Raises:
+            ValueError: a random resized crop is asked for, but the images have been brought to one size already.
+        """
+        crop = None if recipe is None else recipe.random_resized_crop
+        images = self.images
+        if not isinstance(images, Tensor):
+            crops = None if crop is None else _draw_crops(len(indices), crop, generator).numpy()
+            finish = images.begin(indices.numpy(), crops)
+        elif crop is not None:
+            raise ValueError("a random resized crop is taken of stored images of any size: set data.storage to encoded")
+        else:
+            finish = None
+
+        def inputs() -> Tensor:
+            pixels = images[indices] if isinstance(images, Tensor) else torch.from_numpy(finish())  # pyright: ignore[reportOptionalCall]
+            batch = self._normalised(pixels, device)
+            return batch if recipe is None or generator is None else augment(batch, recipe, generator)
+
+        return inputs
+
     def inputs(self, indices: Tensor, device: torch.device) -> Tensor:
-        """Normalised float32 images [batch, channels, height, width] on `device`, channels last in memory."""
-        images = self.images[indices].to(device, non_blocking=True).float().div_(255)
+        """The batch that `begin` begins, without random changes."""
+        return self.begin(indices, device)()
+
+    def batches(
+        self, batch_size: int, device: torch.device, *, rank: int = 0, world_size: int = 1, skip: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(indices, inputs) of all examples in order, `batch_size` at a time, some batches begun early.
+
+        With several processes, process r of R gets batches r, R + r, …: each example once, nothing is padded, and a
+        batch is the same whoever gets it; the first `skip` of its batches are left out.
+        """
+        begun: deque[tuple[Tensor, Callable[[], Tensor]]] = deque()
+        for chunk in torch.arange(len(self)).split(batch_size)[rank::world_size][skip:]:
+            begun.append((chunk, self.begin(chunk, device)))
+            if len(begun) > self.ahead:
+                indices, finish = begun.popleft()
+                yield indices, finish()
+        for indices, finish in begun:
+            yield indices, finish()
+
+    def _normalised(self, pixels: Tensor, device: torch.device) -> Tensor:
+        images = pixels.to(device, non_blocking=True).float().div_(255)
         images = images.contiguous(memory_format=torch.channels_last)
         mean = torch.tensor(self.mean, device=device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=device).view(-1, 1, 1)
         return images.sub_(mean).div_(std)
+
+
+def _draw_crops(count: int, area: tuple[float, float], generator: torch.Generator | None) -> Tensor:
+    """(area, ratio, top, left) of random crops [count, 4]; area is a fraction of the image, places lie in [0, 1)."""
+    drawn = torch.rand(count, 4, generator=generator, dtype=torch.float64)
+    low, high = math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])
+    drawn[:, 0] = area[0] + (area[1] - area[0]) * drawn[:, 0]
+    drawn[:, 1] = (low + (high - low) * drawn[:, 1]).exp()
+    return drawn
 
 
 def setup_torch(threads: int, device: str) -> torch.device:
@@ -146,13 +237,20 @@ def make_optimizer(recipe: OptimizerRecipe, parameters: Iterator[nn.Parameter]) 
 
 
 def make_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up, then constant or cosine to zero."""
+    """Linear warm-up, then cosine to zero, constant, or multiplied by `decay_factor` at each of the `milestones`.
+
+    With milestones m_i of T steps, step t (from 0) has the rate times decay_factor^|{i: t ≥ round(m_i T)}|; a warm-up
+    counts among the T steps, and the cosine begins where it ends.
+    """
+    decays = [round(milestone * recipe.steps) for milestone in recipe.milestones]
 
     def factor(step: int) -> float:
         if step < recipe.warmup_steps:
             return (step + 1) / recipe.warmup_steps
         if recipe.schedule == "constant":
             return 1.0
+        if recipe.schedule == "step":
+            return recipe.decay_factor ** sum(step >= at for at in decays)
         progress = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -182,8 +280,7 @@ def predict(model: nn.Module, examples: Examples, device: torch.device, batch_si
     """Logits [n, classes] on the CPU, in eval mode; the model's mode is put back."""
     was_training = model.training
     model.eval()
-    chunks = torch.arange(len(examples)).split(batch_size)
-    logits = [model(examples.inputs(chunk, device)).float().cpu() for chunk in chunks]
+    logits = [model(inputs).float().cpu() for _, inputs in examples.batches(batch_size, device)]
     model.train(was_training)
     return torch.cat(logits)
 
@@ -234,11 +331,12 @@ def train(
     optimizer = make_optimizer(recipe.optimizer, model.parameters())
     scheduler = make_scheduler(recipe, optimizer)
 
-    def make(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        inputs = augment(examples.inputs(indices, device), recipe.augment, generator)
-        return indices, inputs, examples.labels[indices].to(device)
+    def make(indices: Tensor, generator: torch.Generator) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
+        inputs = examples.begin(indices, device, recipe.augment, generator)
+        return lambda: (indices, inputs(), examples.labels[indices].to(device))
 
-    batches = ShuffledBatches(len(examples), recipe.batch_size // recipe.accumulate, seed, make)
+    micro_batch = recipe.batch_size // recipe.accumulate
+    batches = ShuffledBatches(len(examples), micro_batch, seed, make, ahead=examples.ahead)
     precision = Precision(recipe.precision, device.type)
     forward = torch.compile(model) if recipe.compile else model
     torch.manual_seed(seed)

@@ -1,6 +1,7 @@
-"""Which tests may be skipped: without a CUDA device those marked `gpu`; where CI=true only the listed ones.
+"""The order of the tests, their threads, and which may be skipped.
 
-`tests/allowed_skips.txt` has a line `NODE-ID-GLOB: REASON` for each; the reason must stand in the test's own.
+Without a CUDA device those marked `gpu` are skipped; where CI=true only those that `tests/allowed_skips.txt` lists, in
+lines `NODE-ID-GLOB: REASON`; the reason must stand in the test's own.
 """
 
 import os
@@ -10,6 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: several processes share the cores
 
 from tests.toy_pipeline import Toy
 
@@ -26,6 +29,8 @@ def toy(tmp_path: Path) -> Iterator[Toy]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # whole pipelines first, or the other processes of xdist would wait for them at the end
+    items.sort(key=lambda item: "/workflow/" not in item.nodeid)
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch

@@ -25,7 +25,6 @@ from sama.config import (
 from sama.errors import SamaError
 
 ROOT = Path(__file__).resolve().parent.parent
-EXPERIMENTS = sorted((ROOT / "config" / "experiments").glob("*.yaml"))
 
 
 def sections(model: type[BaseModel] = Config) -> list[type[BaseModel]]:
@@ -38,16 +37,6 @@ def test_every_field_is_described_and_every_section_is_frozen_and_strict(section
     assert all(field.description for field in section.model_fields.values())
     assert section.model_config.get("frozen") is True
     assert section.model_config.get("extra") == "forbid"
-
-
-def test_the_embedded_default_and_every_experiment_validate():
-    base = ROOT / "config" / "config.yaml"
-    assert load([base]).experiment == "digits_pruning"
-    names = [load([base, overlay]).experiment for overlay in EXPERIMENTS]
-    assert len(set(names)) == len(names) > 0
-    assert [path.stem for path in EXPERIMENTS if not path.stem.endswith("_small")] == [
-        name for name, path in zip(names, EXPERIMENTS, strict=True) if not path.stem.endswith("_small")
-    ]
 
 
 def test_the_committed_schema_is_the_models():
@@ -89,7 +78,7 @@ def test_overlays_merge_as_snakemake_merges():
         ({"data": {"source": "digit"}}, r"data.source: unknown 'digit' \(did you mean digits\?\)"),
         (
             {"selection": {"strategy": 7}},
-            r"strategy: unknown 7 \(expected 'global', 'class_balanced', 'stratified' or 'd2'\)",
+            r"strategy: unknown 7 \(expected 'global', 'class_balanced', 'stratified', 'd2' or 'beta'\)",
         ),
         (
             {"scores": {"methods": ["random", "dynunc"]}},
@@ -99,11 +88,41 @@ def test_overlays_merge_as_snakemake_merges():
             {"scores": {"methods": ["el2n_r"]}},
             r"scores.methods.0: unknown 'el2n_r' \(did you mean el2n or el2n_reversed\?\)",
         ),
+        (
+            {"scores": {"methods": ["tdds"]}, "observe": {"divergence": False}},
+            "observe.divergence is false, and scores.methods has tdds, which reads it: set it to true",
+        ),
+        (
+            {"scores": {"methods": ["prototype"]}, "observe": {"features": False}},
+            "observe.features is false, and scores.methods has prototype, .* or name a scores.prototype.encoder",
+        ),
+        (
+            {"selection": {"strategy": "d2"}, "observe": {"features": False}},
+            "observe.features is false, and selection.strategy is d2, which reads them",
+        ),
+        (
+            {"selection": {"strategy": "beta"}, "scores": {"methods": ["dual", "aum"]}},
+            "selection.strategy beta draws in proportion to scores of at least 0, and scores.methods has aum",
+        ),
+        ({"scores": {"prototype": {"encoder_weights": "w.pth"}}}, "encoder_weights is given without the encoder"),
         ({"seeds": [1, 1]}, "seeds: expected distinct seeds, got 1, 1"),
         ({"seeds": [-1]}, r"expected seeds in 0\.\.2147483647, got -1"),
         ({"data": {"noise": {"kind": "none", "rate": 0.3}}}, "kind 'none' does not go with rate 0.3"),
         ({"meta": {"network": {"features": ["loss", "loss"]}}}, "expected distinct features, got loss, loss"),
         ({"meta": {"alpha": float("nan")}}, "meta.alpha"),
+        (
+            {"training": {"schedule": "step"}},
+            r"training: schedule 'step' does not go with milestones \[\]: .* at least",
+        ),
+        ({"training": {"milestones": [0.5]}}, r"training: schedule 'cosine' does not go with milestones \[0.5\]"),
+        (
+            {"meta": {"training": {"schedule": "step", "milestones": [0.6, 0.3]}}},
+            r"meta.training: milestones: expected ascending fractions of the steps, got \[0.6, 0.3\]",
+        ),
+        ({"training": {"schedule": "step", "milestones": [0.3, 0.3]}}, r"expected ascending .* got \[0.3, 0.3\]"),
+        ({"training": {"schedule": "step", "milestones": [40]}}, "training.milestones.0: .* less than 1, got 40"),
+        ({"training": {"decay_factor": 1.0}}, "training.decay_factor: .* less than 1, got 1.0"),
+        ({"retrain": {"budget": "epoch"}}, r"retrain.budget: unknown 'epoch' \(did you mean epochs"),
         (
             {"meta": {"method": "cg", "options": {"inner_steps": 2, "iterations": 3}}},
             "meta.options: cg has no knob inner_steps: expected any of iterations, tolerance, regularization$",
@@ -144,6 +163,13 @@ def test_a_damaged_file_is_named(tmp_path, text, message):
     assert "\n" not in str(caught.value)
     with pytest.raises(SamaError, match="cannot be read"):
         load([tmp_path / "absent.yaml"])
+
+
+def test_what_no_chosen_method_reads_need_not_be_observed():
+    lean = {"divergence": False, "features": False}
+    assert not validate({"scores": {"methods": ["aum", "dual"]}, "observe": lean}).observe.divergence
+    encoded = {"methods": ["prototype"], "prototype": {"encoder": "test_resnet"}}
+    assert not validate({"scores": encoded, "observe": lean}).observe.features
 
 
 def test_the_choices_are_the_registries():

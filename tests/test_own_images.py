@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tarfile
 from io import BytesIO
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from sama import own_images
 from sama.config import Config, load
 from sama.errors import SamaError
 from sama.own_images import look_at, write_config
@@ -107,6 +109,25 @@ def test_a_folder_of_parquet_shards_is_known_by_its_files(tmp_path: Path) -> Non
     (tmp_path / "my.yaml").unlink()
     gap = refusal(shard(tmp_path / "more", [0, 1] * 20, ["cat", "dog", "emu"]))
     assert gap == f"{tmp_path / 'more'}: class 'emu' has no image in the training part"
+
+
+def test_webdataset_shards_are_known_too_and_many_pixels_stay_encoded(tmp_path: Path, monkeypatch) -> None:
+    draw(tmp_path / "photos" / "cat", 30)
+    draw(tmp_path / "photos" / "dog", 30)
+    assert written(tmp_path / "photos").data.storage == "decoded"
+    (tmp_path / "my.yaml").unlink()
+    monkeypatch.setattr(own_images, "LARGE", 60 * 64 - 1)
+    assert written(tmp_path / "photos").data.storage == "encoded"
+    (tmp_path / "my.yaml").unlink()
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "0.tar", "w") as archive:
+        for number, path in enumerate(sorted((tmp_path / "photos").rglob("*.*"))):
+            archive.add(path, f"{number}.png")
+            label = tarfile.TarInfo(f"{number}.cls")
+            label.size = 1
+            archive.addfile(label, BytesIO(b"1" if path.parent.name == "dog" else b"0"))
+    config = written(tmp_path / "shards")
+    assert (config.data.source, config.data.path, config.data.image_size) == ("webdataset", "shards", 8)
 
 
 def test_what_cannot_be_learned_from_is_refused_in_one_line(tmp_path: Path) -> None:

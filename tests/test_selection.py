@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta as beta_distribution
 
 from sama.selection import STRATEGIES, keep
 from sama.selection.ties import lots
@@ -13,6 +14,7 @@ from sama.selection.ties import lots
 OPTIONS = {
     "stratified": {"strata": 4, "hard_cutoff": 0.1},
     "d2": {"neighbors": 3, "gamma_forward": 1.0, "gamma_reverse": 1.0},
+    "beta": {"concentration": 15.0, "power": 4.0},
 }
 
 
@@ -20,13 +22,13 @@ def ids(n):
     return np.array([f"x/{k:03d}" for k in range(n)])
 
 
-def kept_of(scores, strategy, ratio, *, labels=None, features=None, seed=0, hard_end=None, **options):
+def kept_of(scores, strategy, ratio, *, labels=None, features=None, probability=None, seed=0, hard_end=None, **options):
     """Row numbers of what stays."""
     scores = np.asarray(scores, dtype=float)
     labels = np.zeros(len(scores), dtype=int) if labels is None else np.asarray(labels)
     mask = keep(
         scores, labels, ids(len(scores)), pruning_ratio=ratio, strategy=strategy, seed=seed, hard_end=hard_end,
-        features=features, options=options,
+        features=features, probability=probability, options=options,
     )  # fmt: skip
     return np.flatnonzero(mask).tolist()
 
@@ -44,14 +46,14 @@ def test_of_equal_scores_the_lot_decides_and_the_seed_draws_it():
     assert all(4 not in rows for rows in drawn)
 
 
-@pytest.mark.parametrize("strategy", ["global", "stratified", "d2"])
+@pytest.mark.parametrize("strategy", ["global", "stratified", "d2", "beta"])
 def test_ties_favour_no_class_though_ids_begin_with_it(strategy):
     names = np.array([f"{label}/{k:03d}" for label in ("airplane", "truck") for k in range(300)])
     labels = np.repeat([0, 1], 300)
     features = np.ones((600, 2))
     mask = keep(
         np.zeros(600), labels, names, pruning_ratio=0.5, strategy=strategy, hard_end="high", features=features,
-        options=OPTIONS.get(strategy),
+        probability=np.full(600, 0.5), options=OPTIONS.get(strategy),
     )  # fmt: skip
     assert mask.sum() == 300
     assert abs(mask[labels == 0].sum() - 150) < 40  # binomial: five deviations are 43
@@ -130,6 +132,33 @@ def test_d2_forward_messages_favour_dense_regions():
     assert 3 in kept_of(scores, "d2", 0.4, features=features, **{**options, "gamma_forward": 1e6})
 
 
+def drawn(scores, probability, ratio, draws=1500):
+    """How often each example is kept, with the constants of the paper."""
+    counts = np.zeros(len(scores))
+    for seed in range(draws):
+        rows = kept_of(scores, "beta", ratio, probability=np.array(probability), seed=seed, **OPTIONS["beta"])
+        counts[rows] += 1
+    return counts / draws
+
+
+def test_beta_draws_by_density_times_score():
+    """One of twelve is drawn; ten of them lead with a mean probability of 0.4, so that β = 15 · 0.6 · (1 − r⁴)."""
+    scores = np.array([0.0, 0.5, *np.linspace(1, 2, 10)])
+    probability = np.array([0.4, 0.4, 0.1, 0.7, 0.4, 0.6, 0.2, 0.4, 0.3, 0.5, 0.35, 0.45])
+    ratio = 0.92
+    b = 15 * 0.6 * (1 - ratio**4)
+    weights = beta_distribution.pdf(probability, 16 - b, b) * scores
+    np.testing.assert_allclose(drawn(scores, probability, ratio), weights / weights.sum(), atol=0.05)
+
+
+def test_beta_draws_easier_examples_the_more_is_pruned():
+    probability = np.linspace(0.05, 0.95, 40)
+    scores = np.exp(-(((probability - 0.3) / 0.1) ** 2)) + 0.05  # high at moderate difficulty
+    means = [probability @ drawn(scores, probability, ratio, 40) / (40 * (1 - ratio)) for ratio in (0.3, 0.7, 0.9)]
+    assert means[0] < means[1] < means[2]
+    assert means[2] > 0.6
+
+
 @settings(deadline=None)
 @given(
     scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=4, max_size=40),
@@ -142,10 +171,12 @@ def test_does_not_depend_on_the_order_of_the_rows(scores, ratio, strategy, hard_
     generator = np.random.default_rng(seed)
     values, labels, names = np.array(scores), generator.integers(0, 3, len(scores)), ids(len(scores))
     features = generator.integers(-1, 2, (len(scores), 2)).astype(float)  # many are the same
+    likely = generator.choice([0.0, 0.3, 0.9, 1.0], len(scores))
     options = {"hard_end": hard_end, "options": OPTIONS.get(strategy), "pruning_ratio": ratio, "strategy": strategy}
-    kept = set(names[keep(values, labels, names, features=features, **options)])
+    kept = set(names[keep(values, labels, names, features=features, probability=likely, **options)])
     order = generator.permutation(len(scores))
-    again = keep(values[order], labels[order], names[order], features=features[order], **options)
+    turned = {"features": features[order], "probability": likely[order]}
+    again = keep(values[order], labels[order], names[order], **turned, **options)
     assert set(names[order][again]) == kept
     if strategy == "class_balanced":
         for label in np.unique(labels):
@@ -164,7 +195,7 @@ def test_does_not_depend_on_the_order_of_the_rows(scores, ratio, strategy, hard_
         ({"pruning_ratio": 0.0}, "got 0.0"),
         (
             {"strategy": "best"},
-            "unknown selection strategy 'best': expected one of global, class_balanced, stratified, d2",
+            "unknown selection strategy 'best': expected one of global, class_balanced, stratified, d2, beta",
         ),
         ({"scores": np.array([0.1, np.nan, 0.3])}, "the score of x/001 is nan, expected a finite number"),
         ({"scores": np.array([0.1, np.inf, 0.3])}, "the score of x/001 is inf, expected a finite number"),
@@ -174,6 +205,20 @@ def test_does_not_depend_on_the_order_of_the_rows(scores, ratio, strategy, hard_
         (
             {"strategy": "d2", "features": np.full((3, 2), np.nan), "options": OPTIONS["d2"]},
             "features are not finite",
+        ),
+        ({"strategy": "beta"}, "beta needs the probabilities of the labels in training, got none"),
+        (
+            {
+                "strategy": "beta",
+                "scores": np.array([0.1, -0.2, 0.3]),
+                "probability": np.full(3, 0.5),
+                "options": OPTIONS["beta"],
+            },
+            r"beta draws in proportion to the scores, expected none below 0, got -0\.2",
+        ),
+        (
+            {"strategy": "beta", "probability": np.array([0.1, 1.5, 0.3]), "options": OPTIONS["beta"]},
+            r"the mean probability of every label in \[0, 1\]",
         ),
     ],
 )

@@ -100,6 +100,14 @@ def test_the_cost_is_that_of_the_steps_taken():
         ({"steps": 6, "warmup_steps": 2}, [0.5, 1.0, 1.0, 0.8535534, 0.5, 0.1464466]),
         ({"steps": 4, "warmup_steps": 0}, [1.0, 0.8535534, 0.5, 0.1464466]),
         ({"steps": 4, "warmup_steps": 2, "schedule": "constant"}, [0.5, 1.0, 1.0, 1.0]),
+        (
+            {"steps": 6, "warmup_steps": 2, "schedule": "step", "milestones": (1 / 3, 2 / 3)},
+            [0.5, 1.0, 0.1, 0.1, 0.01, 0.01],
+        ),
+        (
+            {"steps": 5, "warmup_steps": 0, "schedule": "step", "milestones": (0.5, 0.7), "decay_factor": 0.5},
+            [1.0, 1.0, 0.5, 0.5, 0.25],  # at 2.5 and 3.5 steps: rounded to the even one
+        ),
     ],
 )
 def test_schedule_by_hand(changes, factors):
@@ -152,6 +160,26 @@ def test_inputs_are_normalised_by_channel():
     examples = Examples(images, torch.zeros(2, dtype=torch.int64), (0.2, 0.5), (0.1, 0.25))
     found = examples.inputs(torch.tensor([1, 0]), CPU)
     torch.testing.assert_close(found[:, :, 0, 0], torch.tensor([[0.0, -0.4], [-2.0, 2.0]]), atol=1e-6, rtol=0)
+
+
+def test_batches_come_in_order_and_are_shared_out_without_padding():
+    _, examples = model_and_examples()
+    alone = list(examples.batches(7, CPU))
+    assert [len(indices) for indices, _ in alone] == [7, 7, 7, 7, 2]
+    assert torch.cat([indices for indices, _ in alone]).tolist() == list(range(30))
+    for indices, inputs in alone:
+        assert torch.equal(inputs, examples.inputs(indices, CPU))
+    shares = [list(examples.batches(7, CPU, rank=rank, world_size=3)) for rank in range(3)]
+    assert [len(share) for share in shares] == [2, 2, 1]
+    for number, (indices, inputs) in enumerate(alone):
+        theirs = shares[number % 3][number // 3]
+        assert torch.equal(theirs[0], indices) and torch.equal(theirs[1], inputs)
+
+
+def test_images_of_one_size_have_no_random_resized_crop():
+    _, examples = model_and_examples()
+    with pytest.raises(ValueError, match=r"random resized crop .* set data\.storage to encoded"):
+        examples.begin(torch.arange(3), CPU, AugmentConfig(random_resized_crop=(0.1, 1.0)))
 
 
 def test_predictions_are_made_in_eval_mode_and_leave_the_mode():

@@ -1,6 +1,7 @@
 """Endless shuffled batches that can be continued where they were interrupted."""
 
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ class ShuffledBatches:
     Args:
         examples, batch_size, seed, make: as above.
         rank, world_size: this process, and how many there are.
+        ahead: so many batches are begun before their turn: `make` then returns a function that finishes the batch. The
+            batches are the same for any number.
 
     Raises:
         ValueError: there are no examples, no batch, or no such rank.
@@ -32,6 +35,7 @@ class ShuffledBatches:
         *,
         rank: int = 0,
         world_size: int = 1,
+        ahead: int = 0,
     ) -> None:
         if examples < 1:
             raise ValueError("expected at least one example to draw batches from, got none")
@@ -40,32 +44,41 @@ class ShuffledBatches:
         if not 0 <= rank < world_size:
             raise ValueError(f"expected a rank in 0..{world_size - 1}, got {rank}")
         self.examples, self.batch_size, self.seed, self.make = examples, batch_size, seed, make
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.ahead = rank, world_size, ahead
         self._generator = torch.Generator().manual_seed(seed)
         self._order = torch.empty(0, dtype=torch.int64)
         self._drawn = 0  # batches of the stream that are dealt, to whichever process
+        self._begun: deque[tuple[Tensor, Any]] = deque()  # what was dealt to all processes, and what `make` gave
 
     def __iter__(self) -> "ShuffledBatches":
         return self
 
     def __next__(self) -> Any:
         """This process's next batch."""
-        dealt = self.world_size * self.batch_size
-        while len(self._order) < dealt:
+        while len(self._begun) <= self.ahead:
+            self._deal()
+        _, made = self._begun.popleft()
+        return made() if self.ahead else made
+
+    def _deal(self) -> None:
+        """Take the next batches, one a process, off the stream, and begin this process's own."""
+        size = self.world_size * self.batch_size
+        while len(self._order) < size:
             self._order = torch.cat([self._order, torch.randperm(self.examples, generator=self._generator)])
-        mine = self._order[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
-        number, self._order, self._drawn = self._drawn + self.rank, self._order[dealt:], self._drawn + self.world_size
+        dealt, self._order = self._order[:size], self._order[size:]
+        number, self._drawn = self._drawn + self.rank, self._drawn + self.world_size
         seed = random.Random(f"{self.seed}/{number}").getrandbits(63)
-        return self.make(mine, torch.Generator().manual_seed(seed))
+        mine = dealt[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+        self._begun.append((dealt, self.make(mine, torch.Generator().manual_seed(seed))))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands; the same in every process."""
+        """Where the stream stands; the same in every process. Batches that are only begun are still to come."""
         return {
             "examples": self.examples,
             "batch_size": self.batch_size,
-            "order": self._order.clone(),
+            "order": torch.cat([*(dealt for dealt, _ in self._begun), self._order]),
             "generator": self._generator.get_state(),
-            "drawn": self._drawn,
+            "drawn": self._drawn - self.world_size * len(self._begun),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -80,5 +93,6 @@ class ShuffledBatches:
                     f"the checkpoint's batches have {name} {state[name]}, expected {getattr(self, name)} as now: "
                     "it belongs to another run"
                 )
+        self._begun.clear()
         self._order, self._drawn = state["order"].clone(), state["drawn"]
         self._generator.set_state(state["generator"])

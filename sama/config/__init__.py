@@ -10,16 +10,17 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from sama.config.base import Section
 from sama.config.data import DataConfig, NoiseConfig, SplitConfig
 from sama.config.meta import MetaConfig, MetaNetworkConfig, MethodOptions
 from sama.config.model import ModelConfig
 from sama.config.pruning import ObserveConfig, ProxyConfig, ScoresConfig, SelectionConfig
+from sama.config.retrain import RetrainConfig
 from sama.config.runtime import LauncherConfig, RuntimeConfig
 from sama.config.training import AugmentConfig, OptimizerConfig, TrainingConfig
 from sama.errors import SamaError
@@ -37,6 +38,7 @@ __all__ = [
     "ObserveConfig",
     "OptimizerConfig",
     "ProxyConfig",
+    "RetrainConfig",
     "RuntimeConfig",
     "ScoresConfig",
     "SelectionConfig",
@@ -73,8 +75,33 @@ class Config(Section):
     observe: ObserveConfig = Field(default_factory=ObserveConfig, description="the training that some scores watch")
     scores: ScoresConfig = Field(default_factory=ScoresConfig, description="pruning scores")
     selection: SelectionConfig = Field(default_factory=SelectionConfig, description="which examples are kept")
+    retrain: RetrainConfig = Field(default_factory=RetrainConfig, description="how long retrainings are")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="threads and device")
     launcher: LauncherConfig = Field(default_factory=LauncherConfig, description="who carries the heavy stages")
+
+    @model_validator(mode="after")
+    def _observed(self) -> Self:
+        """What a chosen method reads of the observed training is recorded: said before anything is trained."""
+        methods, prototype = self.scores.methods, self.scores.prototype
+        if "tdds" in methods and not self.observe.divergence:
+            raise ValueError("observe.divergence is false, and scores.methods has tdds, which reads it: set it to true")
+        signed = [method for method in methods if method in ("aum", "el2n_reversed")]
+        if signed and self.selection.strategy == "beta":
+            raise ValueError(
+                f"selection.strategy beta draws in proportion to scores of at least 0, and scores.methods has"
+                f" {signed[0]}: choose another strategy or leave it out"
+            )
+        if not self.observe.features:
+            if self.selection.strategy == "d2":
+                raise ValueError(
+                    "observe.features is false, and selection.strategy is d2, which reads them: set it to true"
+                )
+            if "prototype" in methods and prototype.encoder is None:
+                raise ValueError(
+                    "observe.features is false, and scores.methods has prototype, which reads them: set it to true or"
+                    " name a scores.prototype.encoder"
+                )
+        return self
 
     @field_validator("seeds")
     @classmethod
@@ -84,6 +111,14 @@ class Config(Section):
         if min(value) < 0 or max(value) >= 2**31:
             raise ValueError(f"expected seeds in 0..{2**31 - 1}, got {', '.join(map(str, value))}")
         return value
+
+    @model_validator(mode="after")
+    def _crops(self) -> Self:
+        if self.data.storage != "encoded":
+            for name, recipe in (("training", self.training), ("meta.training", self.meta.training)):
+                if recipe.augment.random_resized_crop is not None:
+                    raise ValueError(f"{name}.augment.random_resized_crop needs data.storage encoded, got decoded")
+        return self
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

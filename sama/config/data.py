@@ -63,25 +63,37 @@ class NoiseConfig(Section):
 class DataConfig(Section):
     """One image source, its splits and its noise."""
 
-    source: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "image_folder", "parquet"] = Field(
+    source: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "image_folder", "parquet", "webdataset"] = Field(
         default="digits", description="registered source of images"
     )
     path: str | None = Field(
         default=None,
-        description="image_folder and parquet: folder below the data root, or an absolute one; torchvision sets: same",
+        description="image_folder, parquet, webdataset: folder below the data root, or an absolute one; torchvision"
+        " sets: same",
     )
     label_column: str = Field(
-        default="label", description="parquet: column of the (clean, if another is observed) label"
+        default="label",
+        description="parquet: column of the (clean, if another is observed) label; webdataset: entry of json, or cls",
     )
     observed_label_column: str | None = Field(
         default=None,
-        description="parquet: column of the noisy label to learn from; label_column is then the clean label",
+        description="the noisy label to learn from: of parquet and webdataset, where label_column is then the clean "
+        "label, or of the published CIFAR-N file beside cifar10 (worse_label, …) or cifar100 (noisy_label)",
     )
     image_size: int | None = Field(
         default=None, ge=1, description="side in pixels after resizing; null: as in the source"
     )
     channels: Literal[1, 3] | None = Field(
         default=None, description="1 grey, 3 colour; null: as in the source, 3 for image files of any mode"
+    )
+    storage: Literal["decoded", "encoded"] = Field(
+        default="decoded",
+        description="decoded: all pixels in one array, and a split in memory; encoded: images stay in their files and"
+        " are decoded when they are read (image_folder, webdataset; parquet is copied as it is), for large sets",
+    )
+    check_images: bool = Field(
+        default=True,
+        description="encoded: decode every image once in prepare, to find corrupt ones, overlap and changed content",
     )
     corrupt_images: Literal["error", "skip"] = Field(
         default="error",
@@ -98,6 +110,19 @@ class DataConfig(Section):
     )
     splits: SplitConfig = Field(default_factory=SplitConfig, description="sizes of the held-out splits")
     noise: NoiseConfig = Field(default_factory=NoiseConfig, description="planted label noise")
+
+    @model_validator(mode="after")
+    def _stored(self) -> Self:
+        if self.storage == "encoded":
+            if self.source not in ("image_folder", "parquet", "webdataset"):
+                raise ValueError(f"storage encoded: source {self.source!r} has no encoded images: use decoded")
+            if self.image_size is None:
+                raise ValueError("storage encoded: expected an image_size that images are brought to, got null")
+        elif not self.check_images:
+            raise ValueError("check_images false is for storage encoded: decoded images are all read anyway")
+        if self.corrupt_images == "skip" and not self.check_images:
+            raise ValueError("corrupt_images skip: corrupt images are only found where check_images is true")
+        return self
 
     @model_validator(mode="after")
     def _one_noise(self) -> Self:

@@ -1,8 +1,8 @@
 """Scores and selection."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from sama.config.base import Section
 
@@ -32,6 +32,16 @@ class ObserveConfig(Section):
 
     steps: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="optimizer steps, at most those of the recipe; null: all of them"
+    )
+    divergence: bool = Field(
+        default=True,
+        description="record how far each prediction is from the one before, which tdds reads; keeps the last prediction"
+        " of every example in memory, 4 bytes a class",
+    )
+    features: bool = Field(
+        default=True,
+        description="write the penultimate features of every example, which prototype (without an encoder) and the"
+        " strategy d2 read",
     )
 
 
@@ -69,6 +79,20 @@ class PrototypeConfig(Section):
     clusters: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="clusters of k-means; null: one a class"
     )
+    encoder: str | None = Field(
+        default=None,
+        description="timm model whose pretrained features are clustered (the paper's are self-supervised); null: those"
+        " of the observed training",
+    )
+    encoder_weights: str | None = Field(
+        default=None, description="file of the encoder's weights; null: timm's published ones, downloaded once"
+    )
+
+    @model_validator(mode="after")
+    def _weights_of_something(self) -> Self:
+        if self.encoder_weights and not self.encoder:
+            raise ValueError("encoder_weights is given without the encoder whose weights they are")
+        return self
 
 
 EARLY = ProxyConfig(models=3, steps=100)
@@ -124,16 +148,27 @@ class D2Config(Section):
     gamma_reverse: float = Field(default=1.0, ge=0.0, description="how fast a kept example's claim fades with distance")
 
 
+class BetaConfig(Section):
+    """Beta sampling (DUAL): the higher the pruning ratio, the easier the examples that are drawn."""
+
+    epochs: Epochs = Field(default=30, description="epochs over which the probability of the label is averaged")
+    concentration: float = Field(default=15.0, gt=0.0, description="how narrow the Beta distribution is (C)")
+    power: float = Field(
+        default=4.0, gt=0.0, description="how late the ratio begins to matter (c_D; the authors' code has 4)"
+    )
+
+
 class SelectionConfig(Section):
     """From scores to kept ids."""
 
-    strategy: Literal["global", "class_balanced", "stratified", "d2"] = Field(
+    strategy: Literal["global", "class_balanced", "stratified", "d2", "beta"] = Field(
         default="global",
-        description="the highest scores overall, or of every class; an equal share of every range of scores (CCS); or"
-        " high scores that are not neighbours (D2)",
+        description="the highest scores overall, or of every class; an equal share of every range of scores (CCS);"
+        " high scores that are not neighbours (D2); or a draw by score and difficulty (beta, made for dual)",
     )
     stratified: StratifiedConfig = Field(default_factory=StratifiedConfig, description="knobs of stratified")
     d2: D2Config = Field(default_factory=D2Config, description="knobs of d2")
+    beta: BetaConfig = Field(default_factory=BetaConfig, description="knobs of beta")
     pruning_ratios: tuple[Ratio, ...] = Field(
         default=(0.3, 0.5, 0.7), min_length=1, description="fractions removed, in (0, 1)"
     )

@@ -8,10 +8,13 @@ from sama.config.base import Section
 
 
 class RuntimeConfig(Section):
-    """Threads and device of a stage."""
+    """Threads, decoding threads and device of a stage."""
 
     threads: int = Field(
         default=1, ge=1, description="torch threads of a job; results are byte-identical for one value"
+    )
+    workers: int = Field(
+        default=2, ge=1, description="data.storage encoded: threads of a job that decode images; changes no result"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU if there is one")
 

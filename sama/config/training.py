@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from sama.config.base import Section
 
+Area = Annotated[float, Field(gt=0.0, le=1.0)]
+
 
 class AugmentConfig(Section):
     """Random changes of a training batch."""
@@ -14,6 +16,21 @@ class AugmentConfig(Section):
         default=0, ge=0, description="pixels of zero padding before a random crop of the same size"
     )
     horizontal_flip: bool = Field(default=False, description="mirror half of the images")
+    random_resized_crop: tuple[Area, Area] | None = Field(
+        default=None,
+        description="data.storage encoded: smallest and largest area of a random crop, as fractions of the image, which"
+        " is resized to data.image_size (ratio 3:4 to 4:3); null: the largest central square",
+    )
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> Self:
+        if self.random_resized_crop is not None:
+            if self.crop_padding:
+                raise ValueError("random_resized_crop does not go with crop_padding: set one of them")
+            low, high = self.random_resized_crop
+            if low > high:
+                raise ValueError(f"random_resized_crop: expected the smaller area first, got {low}, {high}")
+        return self
 
 
 class OptimizerConfig(Section):
@@ -30,9 +47,9 @@ class OptimizerConfig(Section):
 
 
 class TrainingConfig(Section):
-    """A fixed number of optimizer steps, the same for every kept fraction."""
+    """The recipe of an ordinary training; `retrain.budget` says what it means for fewer examples."""
 
-    steps: int = Field(default=400, ge=1, description="optimizer steps; fixed, whatever the number of examples")
+    steps: int = Field(default=400, ge=1, description="optimizer steps on the whole training split")
     batch_size: int = Field(default=128, ge=2, description="examples a step")
     accumulate: int = Field(
         default=1, ge=1, strict=True, description="equal micro-batches that a batch is split into, to need less memory"
@@ -45,11 +62,31 @@ class TrainingConfig(Section):
         default="float32", description="of the forwards; parameters and optimizer states stay float32"
     )
     compile: bool = Field(default=False, strict=True, description="compile the forward of the model (torch.compile)")
-    schedule: Literal["cosine", "constant"] = Field(default="cosine", description="learning rate over the steps")
+    schedule: Literal["cosine", "step", "constant"] = Field(
+        default="cosine",
+        description="learning rate over the steps: cosine to zero; step, multiplied by decay_factor at each milestone; "
+        "or constant",
+    )
+    milestones: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
+        default=(), description="step only: fractions of the steps, ascending, in (0, 1)"
+    )
+    decay_factor: float = Field(default=0.1, gt=0.0, lt=1.0, description="step only: factor at a milestone")
     warmup_steps: int = Field(default=0, ge=0, description="linear warm-up of the learning rate")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of a batch")
     log_every: int = Field(default=25, ge=1, description="steps between two lines of metrics.jsonl")
     checkpoint_every: int = Field(default=200, ge=1, description="steps between two checkpoints")
+
+    @model_validator(mode="after")
+    def _milestones(self) -> Self:
+        shown = f"[{', '.join(map(str, self.milestones))}]"
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError(
+                f"schedule {self.schedule!r} does not go with milestones {shown}: schedule step needs at least one, "
+                "the others none"
+            )
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones: expected ascending fractions of the steps, got {shown}")
+        return self
 
     @model_validator(mode="after")
     def _micro_batches(self) -> Self:

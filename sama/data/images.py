@@ -1,7 +1,6 @@
 """From whatever Pillow opens to uint8 pixels of one mode and size."""
 
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,10 @@ class CorruptImageError(SamaError):
     """An image that is missing, cut short or of no known format; `data.corrupt_images` says what then."""
 
 
-def open_encoded(content: Path | BytesIO, place: str) -> Image.Image:
+def open_encoded(content: bytes, place: str) -> Image.Image:
     """The decoded image, or a `CorruptImageError` that names `place` where it is corrupt or cut short."""
     try:
-        with Image.open(content) as image:
+        with Image.open(BytesIO(content)) as image:
             image.load()
             return image
     except Exception as error:  # a decoder fed with garbage raises almost anything
@@ -27,13 +26,19 @@ def open_encoded(content: Path | BytesIO, place: str) -> Image.Image:
         raise CorruptImageError(f"{place}: corrupt image ({reason})") from error
 
 
-def to_pixels(image: Image.Image, channels: int, size: int | None, place: str) -> NDArray[np.uint8]:
+def to_pixels(
+    image: Image.Image,
+    channels: int,
+    size: int | None,
+    place: str,
+    box: tuple[float, float, float, float] | None = None,
+) -> NDArray[np.uint8]:
     """Pixels uint8 [channels, height, width] of an image of any mode.
 
     Colour becomes grey by ITU-R 601 luma, grey becomes three equal channels, palettes are looked up, alpha is dropped
     (as torchvision's loader does), 16-bit grey keeps its high byte. With `size`, the largest central square is resized
-    to `size` x `size` (bilinear, antialiased); an image that has this size already is left untouched. Orientation
-    tags are not applied.
+    to `size` x `size` (bilinear, antialiased), or instead of it `box` (left, upper, right, lower); an image that has
+    this size already is left untouched. Orientation tags are not applied.
 
     Raises:
         SamaError: a mode that has no fixed range (32-bit integers or floats).
@@ -47,7 +52,9 @@ def to_pixels(image: Image.Image, channels: int, size: int | None, place: str) -
         image = image.convert("RGBA")
     if image.mode != mode:
         image = image.convert(mode)
-    if size is not None and image.size != (size, size):
+    if size is not None and box is not None:
+        image = image.resize((size, size), Image.Resampling.BILINEAR, box)
+    elif size is not None and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))

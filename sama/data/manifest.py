@@ -1,11 +1,11 @@
 """What a stage reads of the prepared data: `load` -> `Dataset` -> `split` -> `Split`.
 
 `manifest.parquet` has one row an example; `manifest.json` beside it has what concerns the whole. Pixels stay in
-`images.npy`, a read-only memory map: a stage pays only for the images that it asks for.
+`images.npy`, a read-only memory map, or encoded where `images.parquet` says: a stage pays only for the images that it
+asks for.
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sama.data.encoded import EncodedImages, open_index
 from sama.errors import SamaError
 from sama.files import read_json, read_parquet
 
 SPLITS = ("train", "meta", "validation", "test")
+Pixels = NDArray[np.uint8] | EncodedImages
 COLUMNS = ("sample_id", "split", "label", "source", "row")
 
 
@@ -29,15 +31,21 @@ class Split:
     label: NDArray[np.int64]  # [n], what a learner may see
     clean_label: NDArray[np.int64] | None  # [n], for evaluation only; None where nothing is known beyond the label
     rows: NDArray[np.int64]  # [n], rows of `pixels`
-    pixels: NDArray[np.uint8] = field(repr=False)  # [all, channels, height, width], memory map shared by all splits
+    pixels: Pixels = field(repr=False)  # [all, channels, height, width], shared by all splits
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @cached_property
-    def images(self) -> NDArray[np.uint8]:
-        """The images of this split, uint8 [n, channels, height, width], read once and held in memory."""
-        return np.asarray(self.pixels[self.rows])
+    @property
+    def images(self) -> Pixels:
+        """The images of this split, uint8 [n, channels, height, width]; see `images_of`."""
+        return self.images_of(np.arange(len(self)))
+
+    def images_of(self, index: NDArray[np.int64]) -> Pixels:
+        """The images of some examples of this split: decoded ones are read into memory, encoded ones are not."""
+        if isinstance(self.pixels, EncodedImages):
+            return self.pixels.only(self.rows[index])
+        return np.asarray(self.pixels[self.rows[index]])
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Dataset:
     clean_label: NDArray[np.int64] | None  # [n]
     source: NDArray[np.str_]  # [n]
     rows: NDArray[np.int64]  # [n], rows of `pixels`
-    pixels: NDArray[np.uint8] = field(repr=False)  # [n, channels, height, width], read-only memory map
+    pixels: Pixels = field(repr=False)  # [n, channels, height, width]: a read-only memory map, or decoded when read
     class_names: tuple[str, ...]
     channel_mean: tuple[float, ...]  # of the train split, one a channel, pixels in [0, 1]
     channel_std: tuple[float, ...]  # at least one grey level (1/255), so that dividing by it is safe
@@ -97,8 +105,14 @@ def split_rows(split_name: NDArray[np.str_], name: str, where: Path | str = "man
     return index
 
 
-def load(images_path: Path, manifest_path: Path) -> Dataset:
-    """Open `images.npy` and one seed's `manifest.parquet` (with the `manifest.json` beside it).
+def load(images_path: Path, manifest_path: Path, *, data_root: Path | None = None, workers: int = 1) -> Dataset:
+    """Open the images and one seed's `manifest.parquet` (with the `manifest.json` beside it).
+
+    Args:
+        images_path: images.npy, or the index images.parquet.
+        manifest_path: as above.
+        data_root: folder that holds the data sets, where the images stay encoded in theirs.
+        workers: threads that decode them.
 
     Raises:
         SamaError: a file or a column is missing, a split is unknown, ids are not unique, a label lies outside the
@@ -107,7 +121,8 @@ def load(images_path: Path, manifest_path: Path) -> Dataset:
     manifest_path = Path(manifest_path)
     known = read_json(manifest_path.with_suffix(".json"))
     frame = read_manifest(manifest_path)
-    pixels = open_images(images_path)
+    indexed = Path(images_path).suffix == ".parquet"
+    pixels = open_index(images_path, data_root, workers) if indexed else open_images(images_path)
     try:
         class_names = tuple(known["class_names"])
         mean, std = tuple(known["channel_mean"]), tuple(known["channel_std"])

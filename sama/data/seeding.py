@@ -2,7 +2,7 @@
 
 import numpy as np
 
-PURPOSES = ("subset", "split", "noise")  # append only: the position is the spawn key
+PURPOSES = ("subset", "split", "noise", "statistics")  # append only: the position is the spawn key
 
 
 def generator(purpose: str, seed: int, part: int = 0) -> np.random.Generator:

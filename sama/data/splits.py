@@ -62,7 +62,7 @@ def stratified_splits(
     rng = generator("split", seed)
     by_id = np.argsort(sample_id, kind="stable")
     order = by_id[rng.permutation(len(by_id))]
-    queues = [order[label[order] == k] for k in range(int(label.max()) + 1)]
+    queues = _by_class(order, label)
     taken = np.zeros(len(queues), dtype=np.int64)
     split = np.full(len(label), "train", dtype="<U10")
     for name, size in sizes.items():
@@ -72,6 +72,12 @@ def stratified_splits(
             split[queue[start : start + count]] = name
         taken += share
     return split
+
+
+def _by_class(order: NDArray[np.int64], label: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The positions `order` of each class, 0 to the largest label, in their order."""
+    sorted_order = order[np.argsort(label[order], kind="stable")]
+    return np.split(sorted_order, np.cumsum(np.bincount(label))[:-1])
 
 
 def proportional(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
@@ -97,7 +103,7 @@ def balanced_subset(label: NDArray[np.int64], sample_id: NDArray[np.str_], size:
     share = even(counts, size)
     by_id = np.argsort(sample_id, kind="stable")
     order = by_id[generator("subset", SUBSET_SEED).permutation(len(by_id))]
-    chosen = [order[label[order] == k][:count] for k, count in enumerate(share)]
+    chosen = [queue[:count] for queue, count in zip(_by_class(order, label), share, strict=True)]
     return np.sort(np.concatenate(chosen))
 
 

@@ -1,19 +1,23 @@
-"""The decoded images as a file, and what is computed from them."""
+"""The images of a source as files: decoded in an array, or an index of where they stand encoded."""
 
-from collections.abc import Iterator
+import os
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
-from sama.data.images import CorruptImageError, to_pixels
+from sama.data.encoded import EncodedImages, Locations, in_order
+from sama.data.images import CorruptImageError, open_encoded, to_pixels
 from sama.data.overlap import fingerprint
-from sama.data.sources import Part
+from sama.data.sources import Part, Picture
 from sama.errors import SamaError
-from sama.files import atomic
+from sama.files import atomic, write_table
 from sama.metrics import Progress
+
+WORKERS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 CHUNK = 1024  # images in memory at a time
 
@@ -46,26 +50,33 @@ def write_images(
     shape: tuple[int, ...] | None = None
     fingerprints: list[bytes] = []
     decoded: list[bool] = []
+
+    def decode(picture: Picture) -> NDArray[np.uint8] | None:
+        try:
+            return to_pixels(picture.open(), channels, image_size, picture.place)
+        except CorruptImageError:
+            if skip_corrupt:
+                return None
+            raise
+
     with Progress(count, "decode images") as progress, atomic(path) as temporary, temporary.open("wb") as stream:
-        for part, rows in parts:
-            for found in _read(part, rows, skip_corrupt):
-                decoded.append(found is not None)
-                progress.update(len(decoded))
-                if found is None:
-                    continue
-                image, place = found
-                pixels = to_pixels(image, channels, image_size, place)
-                if shape is None:
-                    shape = pixels.shape
-                    _write_header(stream, (count, *shape))
-                elif pixels.shape != shape:
-                    raise SamaError(
-                        f"{place}: expected {_size(shape)} pixels like the images before, got {_size(pixels.shape)}: "
-                        "set data.image_size to bring all to one size"
-                    )
-                content = pixels.tobytes()
-                stream.write(content)
-                fingerprints.append(fingerprint(content))
+        pictures = (picture for part, rows in parts for picture in part.read(rows))
+        for picture, pixels in in_order(lambda picture: (picture, decode(picture)), pictures, WORKERS):
+            decoded.append(pixels is not None)
+            progress.update(len(decoded))
+            if pixels is None:
+                continue
+            if shape is None:
+                shape = pixels.shape
+                _write_header(stream, (count, *shape))
+            elif pixels.shape != shape:
+                raise SamaError(
+                    f"{picture.place}: expected {_size(shape)} pixels like the images before, got "
+                    f"{_size(pixels.shape)}: set data.image_size to bring all to one size"
+                )
+            content = pixels.tobytes()
+            stream.write(content)
+            fingerprints.append(fingerprint(content))
         if len(decoded) != count:
             raise RuntimeError(f"{path}: expected {count} images from the source, got {len(decoded)}")
         if shape is None:
@@ -75,21 +86,108 @@ def write_images(
     return Written((shape[0], shape[1], shape[2]), fingerprints, np.array(decoded))
 
 
-def _read(part: Part, rows: NDArray[np.int64], skip_corrupt: bool) -> Iterator[tuple[Image.Image, str] | None]:
-    """What `part.read` gives; None for a corrupt image if that is to be skipped, and reading goes on behind it."""
-    done = 0
-    while done < len(rows):
-        try:
-            for found in part.read(rows[done:]):
-                done += 1
-                yield found
-        except CorruptImageError:
-            if not skip_corrupt:
-                raise
-            done += 1
-            yield None
-        else:
-            return
+def write_index(
+    path: Path,
+    parts: list[tuple[Part, NDArray[np.int64]]],
+    channels: int,
+    image_size: int,
+    folder: str,
+    skip_corrupt: bool = False,
+    check: bool = True,
+) -> Written:
+    """Write `images.parquet`, where the chosen rows of each part stand encoded, in order.
+
+    Images that are cheap to read one by one stay where they are, below `folder`; others are copied, as they are
+    encoded, one after another into `images.bin` beside the index. With `check` every image is read and decoded once, so
+    that a corrupt one is found now; fingerprints are those of the encoded bytes, and without `check` there are none.
+
+    Raises:
+        SamaError: a source without encoded images; a corrupt image (skipping: nothing but corrupt images).
+    """
+    if not all(part.encoded for part, _ in parts):
+        raise SamaError("data.storage: this source has no encoded images, set decoded")
+    stay = [part.locations.only(rows) for part, rows in parts if part.locations is not None]
+    if len(stay) == len(parts):
+        return _index_of_files(path, parts, stay, (channels, image_size), folder, skip_corrupt, check)
+    return _packed(path, parts, (channels, image_size), skip_corrupt)
+
+
+def _index_of_files(
+    path: Path,
+    parts: list[tuple[Part, NDArray[np.int64]]],
+    stay: list[Locations],
+    form: tuple[int, int],
+    folder: str,
+    skip_corrupt: bool,
+    check: bool,
+) -> Written:
+    count = sum(map(len, stay))
+    decoded = np.ones(count, dtype=np.bool_)
+    fingerprints: list[bytes] = []
+    if check:
+        pictures = (picture for part, rows in parts for picture in part.read(rows))
+        with Progress(count, "check images") as progress:
+            for row, content in enumerate(in_order(partial(_checked, skip_corrupt), pictures, WORKERS)):
+                decoded[row] = content is not None
+                if content is not None:
+                    fingerprints.append(content[1])
+                progress.update(row + 1)
+    files = pa.chunked_array([locations.file.cast(pa.string()) for locations in stay]).filter(pa.array(decoded))
+    offset, length = (np.concatenate([getattr(at, name) for at in stay])[decoded] for name in ("offset", "length"))
+    return _write_index(path, files, offset, length, form, folder, Written(_shape(*form), fingerprints, decoded))
+
+
+def _packed(
+    path: Path, parts: list[tuple[Part, NDArray[np.int64]]], form: tuple[int, int], skip_corrupt: bool
+) -> Written:
+    count = sum(len(rows) for _, rows in parts)
+    decoded, lengths, fingerprints = np.zeros(count, dtype=np.bool_), [], []
+    pictures = (picture for part, rows in parts for picture in part.read(rows))
+    packed = path.with_name("images.bin")
+    with Progress(count, "copy images") as progress, atomic(packed) as temporary, temporary.open("wb") as stream:
+        for row, content in enumerate(in_order(partial(_checked, skip_corrupt), pictures, WORKERS)):
+            progress.update(row + 1)
+            if content is not None:
+                decoded[row] = True
+                stream.write(content[0])
+                lengths.append(len(content[0]))
+                fingerprints.append(content[1])
+    length = np.array(lengths, dtype=np.int64)
+    files = pa.chunked_array([pa.array([packed.name] * len(length), pa.string())])
+    offset = np.cumsum(length) - length
+    return _write_index(path, files, offset, length, form, "", Written(_shape(*form), fingerprints, decoded))
+
+
+def _checked(skip_corrupt: bool, picture: Picture) -> tuple[bytes, bytes] | None:
+    """The encoded bytes of an image that can be decoded, and their fingerprint; None for one to be skipped."""
+    try:
+        content = picture.encoded()
+        open_encoded(content, picture.place)
+    except CorruptImageError:
+        if skip_corrupt:
+            return None
+        raise
+    return content, fingerprint(content)
+
+
+def _write_index(
+    path: Path,
+    files: pa.ChunkedArray,
+    offset: NDArray[np.int64],
+    length: NDArray[np.int64],
+    form: tuple[int, int],
+    folder: str,
+    written: Written,
+) -> Written:
+    if not len(offset):
+        raise SamaError(f"data.corrupt_images: none of the {len(written.decoded)} images can be decoded")
+    table = pa.table({"file": files.dictionary_encode(), "offset": offset, "length": length})
+    write_table(path, table, {"folder": folder, "channels": str(form[0]), "size": str(form[1])})
+    return written
+
+
+def _shape(channels: int, size: int) -> tuple[int, int, int]:
+    return channels, size, size
 
 
 def _write_header(stream: IO[bytes], shape: tuple[int, ...]) -> None:
@@ -102,7 +200,9 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[2]}x{shape[1]}"
 
 
-def channel_statistics(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[list[float], list[float]]:
+def channel_statistics(
+    pixels: NDArray[np.uint8] | EncodedImages, rows: NDArray[np.int64]
+) -> tuple[list[float], list[float]]:
     """Mean and standard deviation a channel of `pixels[rows]` [n, channels, height, width], in units where 255 is 1.
 
     Sums are of whole numbers, hence exact whatever the order. A deviation below one grey level (1/255) is given as one.

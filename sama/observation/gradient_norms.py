@@ -7,15 +7,15 @@ from torch.nn.functional import cross_entropy
 
 from sama.training import Examples
 
+CHUNK = 32  # gradients in memory at a time
 
-def gradient_norms(model: nn.Module, examples: Examples, device: torch.device, chunk_size: int = 32) -> Tensor:
-    """`‖∂ℓ_i/∂θ‖₂` of every example's own cross-entropy by all trainable parameters, float64 [n] on the CPU.
 
-    In eval mode, so that BatchNorm does not mix the examples; the mode is put back. Needs memory for `chunk_size`
-    gradients at a time, and costs a forward and a backward an example.
+def batch_gradient_norms(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """`‖∂ℓ_i/∂θ‖₂` of each example's own cross-entropy by all trainable parameters, float64 [batch].
+
+    The model has to be in evaluation mode, where BatchNorm does not mix the examples. Needs memory for one gradient an
+    example, and costs a forward and a backward.
     """
-    was_training = model.training
-    model.eval()
     trained = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
     fixed = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
     fixed |= dict(model.named_buffers())
@@ -28,9 +28,16 @@ def gradient_norms(model: nn.Module, examples: Examples, device: torch.device, c
         gradients = grad(loss)(trained, image, label)
         return torch.stack([gradient.double().square().sum() for gradient in gradients.values()]).sum()
 
+    return vmap(squared_norm)(inputs, labels).sqrt()
+
+
+def gradient_norms(model: nn.Module, examples: Examples, device: torch.device, chunk_size: int = CHUNK) -> Tensor:
+    """`batch_gradient_norms` of all examples, float64 [n] on the CPU; in evaluation mode, and the mode is put back."""
+    was_training = model.training
+    model.eval()
     found = [
-        vmap(squared_norm)(examples.inputs(chunk, device), examples.labels[chunk].to(device)).cpu()
-        for chunk in torch.arange(len(examples)).split(chunk_size)
+        batch_gradient_norms(model, inputs, examples.labels[chunk].to(device)).cpu()
+        for chunk, inputs in examples.batches(chunk_size, device)
     ]
     model.train(was_training)
-    return torch.cat(found).sqrt()
+    return torch.cat(found)

@@ -85,8 +85,10 @@ class Results:
         return [float(wrong.mean()) for data in self.data.values() if (wrong := mislabelled(data, split)) is not None]
 
 
-def load(results: Path, order: Sequence[str] = ()) -> Results:
+def load(results: Path, order: Sequence[str] = (), data_root: Path | None = None) -> Results:
     """Read `results/{experiment}`; methods come in the given order, others after them by name.
+
+    `data_root` is the folder that holds the data sets, where images stay encoded in it.
 
     Raises:
         SamaError: a file is missing or does not say what the contract asks for.
@@ -98,7 +100,7 @@ def load(results: Path, order: Sequence[str] = ()) -> Results:
         for method, by_ratio in _ordered(summary["pruned"], order).items()
     }
     detection = _ordered(summary["noise_detection"], order)
-    data = {seed: _data(results, seed) for seed in seeds}
+    data = {seed: _data(results, seed, data_root) for seed in seeds}
     weights = _weights(results / "meta", "weights.parquet", data) if summary["meta"] else {}
     loss_only = _weights(results / "meta", "loss_only/weights.parquet", data) if LOSS_ONLY in pruned else {}
     of_seeds = [_seed(results, seed, examples, pruned, detection) for seed, examples in data.items()]
@@ -166,8 +168,10 @@ def _dataset(path: Path) -> dict[str, Any]:
     return dataset
 
 
-def _data(results: Path, seed: int) -> Dataset:
-    return manifest.load(results / "data/images.npy", results / f"data/seed{seed}/manifest.parquet")
+def _data(results: Path, seed: int, data_root: Path | None) -> Dataset:
+    index = results / "data/images.parquet"
+    images = index if index.is_file() else results / "data/images.npy"
+    return manifest.load(images, results / f"data/seed{seed}/manifest.parquet", data_root=data_root)
 
 
 def _weights(folder: Path, name: str, data: Mapping[int, Dataset]) -> dict[int, Weights]:

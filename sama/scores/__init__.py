@@ -14,7 +14,6 @@ from sama.scores.aum import aum
 from sama.scores.context import Context
 from sama.scores.dual import dual
 from sama.scores.dyn_unc import dyn_unc
-from sama.scores.dynamics import Dynamics
 from sama.scores.el2n import el2n, el2n_reversed
 from sama.scores.entropy import entropy
 from sama.scores.forgetting import forgetting
@@ -25,7 +24,7 @@ from sama.scores.prototype import prototype
 from sama.scores.random import random
 from sama.scores.tdds import tdds
 
-__all__ = ["SCORES", "Context", "Dynamics", "Score"]
+__all__ = ["SCORES", "Context", "Score"]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from sama.scores.context import Context
 def aum(context: Context, *, epochs: int | None) -> np.ndarray:
     """`mean_t [z_y − max_{c≠y} z_c]` of the logits over the visits of training; large = surely learnt = kept.
 
-    Pleiss et al. 2020, "Identifying Mislabeled Data using the Area Under the Margin Ranking", section 3. A wrong label
+    Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin Ranking", NeurIPS 2020. A wrong label
     is pulled against its neighbours, so its margin is small or negative: the lowest scores are the suspects. The
     paper's threshold samples are not needed for a ranking.
     """
-    return context.dynamics(epochs).margin.mean(axis=0, dtype=np.float64)
+    return context.dynamics("margin", epochs).mean(axis=0, dtype=np.float64)

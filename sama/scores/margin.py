@@ -9,7 +9,12 @@ from sama.scores.context import Context
 def margin(context: Context, *, models: int, steps: int) -> np.ndarray:
     """`1 − (p₍₁₎ − p₍₂₎)`, the gap between the two largest class probabilities, mean over models; small gap = kept.
 
-    Least-margin selection of Coleman et al. 2020, "Selection via Proxy", section 2.2. It does not look at labels.
+    Best versus second best of Joshi et al., "Multi-Class Active Learning for Image Classification", CVPR 2009. It does
+    not look at labels.
     """
-    probabilities = np.sort(softmax(context.train_models(models, steps), axis=-1), axis=-1)
-    return (1 - (probabilities[..., -1] - probabilities[..., -2])).mean(axis=0)
+
+    def closeness(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        largest = np.partition(softmax(logits, axis=-1), -2, axis=-1)
+        return 1 - (largest[..., -1] - largest[..., -2])
+
+    return context.of_models(models, steps, closeness).mean(axis=0)

@@ -6,10 +6,11 @@ from sama.scores.context import Context
 
 
 def meta_weight(context: Context) -> np.ndarray:
-    """Mean importance weight over the base steps of meta training (Choe et al. 2023, section 4.3).
+    """Mean importance weight over the base steps of meta training.
 
-    Serves both `meta_weight`, whose network sees loss and uncertainty unless configured otherwise (SAMA), and
-    `meta_weight_loss`, whose network sees the loss alone (as in Shu et al. 2019, "Meta-Weight-Net"): they differ in the
-    meta training. The authors average over checkpoints of late epochs; see `docs/deviations.md`.
+    Choe et al., "Making Scalable Meta Learning Practical", NeurIPS 2023; they average over checkpoints of late epochs,
+    see `docs/deviations.md`.     Serves both `meta_weight`, whose network sees loss and uncertainty unless configured
+    otherwise (SAMA), and `meta_weight_loss`, whose network sees the loss alone (as in Shu et al., "Meta-Weight-Net:
+    Learning an Explicit Mapping For Sample Weighting", NeurIPS 2019): they differ in the meta training.
     """
     return context.meta_weights()

@@ -5,11 +5,14 @@ import numpy as np
 from sama.scores.context import Context
 
 
-def prototype(context: Context, *, clusters: int | None) -> np.ndarray:
+def prototype(
+    context: Context, *, clusters: int | None, encoder: str | None, encoder_weights: str | None
+) -> np.ndarray:
     """`1 − max_k cos(h(x), c_k)`, centroids `c_k` of k-means on the features h of unit length; far = hard = kept.
 
-    Sorscher et al. 2022, "Beyond neural scaling laws", section 5. There h is self-supervised (SwAV); here it is the
-    penultimate layer of the observed training, so labels enter through the model. `clusters` None: as many as classes.
+    Sorscher et al., "Beyond neural scaling laws: beating power law scaling via data pruning", NeurIPS 2022. There h is
+    self-supervised; `encoder` names a pretrained timm model to take it from. None: h is the penultimate layer of the
+    observed training, so labels, and their errors, enter through the model. `clusters` None: as many as classes.
 
     Raises:
         ValueError: there are more clusters than examples.
@@ -20,7 +23,7 @@ def prototype(context: Context, *, clusters: int | None) -> np.ndarray:
     if clusters > len(context.labels):
         raise ValueError(f"expected at most {len(context.labels)} clusters, one an example, got {clusters}")
     order = np.argsort(context.sample_ids)  # k-means++ draws by place
-    features = unit_length(context.features()[order])
+    features = unit_length(context.features(encoder, encoder_weights)[order])
     clustering = KMeans(clusters, n_init=10, random_state=context.seed)  # pyright: ignore[reportArgumentType]
     centroids = clustering.fit(features).cluster_centers_
     distances = np.empty(len(order))

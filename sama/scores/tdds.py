@@ -10,15 +10,16 @@ def tdds(context: Context, *, window: int, epochs: int | None, decay: float) -> 
     """`Σ_k β(1−β)^{K−k} ‖d_k − mean(d_k)‖₂`; large = kept.
 
     `d_k` holds the J−1 divergences `KL(p_{t+1} ‖ p_t)` between the J predictions of window k of K, `β` = `decay`.
-    Zhang et al. 2024, "Spanning Training Progress: Temporal Dual-Depth Scoring", section 3, J = `window`, on the first
-    `epochs` epochs. The divergence is the sum over classes as the paper has it; its public code sums absolute terms.
+    Zhang et al., "Spanning Training Progress: Temporal Dual-Depth Scoring (TDDS) for Enhanced Dataset Pruning", CVPR
+    2024, J = `window`, on the first `epochs` epochs. `KL` is the divergence; public code sums the absolute values of
+    its terms.
 
     Raises:
         ValueError: the window has fewer than three predictions: two give one divergence, which cannot vary.
     """
     if window < 3:
         raise ValueError(f"expected a window of at least 3 predictions, got {window}")
-    divergence = context.dynamics(epochs).divergence[1:]  # the first visit has no prediction before it
+    divergence = context.dynamics("divergence", epochs)[1:]  # the first visit has no prediction before it
     norms = over_windows(divergence, window - 1, lambda d: np.linalg.norm(d - d.mean(axis=-1, keepdims=True), axis=-1))
     age = np.arange(len(norms))[::-1]
     return (decay * (1 - decay) ** age) @ norms

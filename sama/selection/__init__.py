@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sama.selection.beta import beta
 from sama.selection.d2 import d2
 from sama.selection.highest import class_balanced, highest
 from sama.selection.stratified import stratified
@@ -12,7 +13,7 @@ from sama.selection.ties import lots
 
 __all__ = ["STRATEGIES", "keep"]
 
-STRATEGIES = ("global", "class_balanced", "stratified", "d2")
+STRATEGIES = ("global", "class_balanced", "stratified", "d2", "beta")
 
 
 def keep(
@@ -25,6 +26,7 @@ def keep(
     seed: int = 0,
     hard_end: str | None = None,
     features: np.ndarray | None = None,
+    probability: np.ndarray | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
     """Boolean mask [n] of the examples that stay; `round(pruning_ratio · n)` examples go.
@@ -37,12 +39,13 @@ def keep(
         labels: int [n], the observed labels.
         sample_ids: str [n], unique.
         pruning_ratio: fraction removed, in (0, 1).
-        strategy: "global" (the highest scores), "class_balanced" (the same fraction of every class), "stratified" (CCS)
-            or "d2" (message passing).
-        seed: of the lots.
+        strategy: "global" (the highest scores), "class_balanced" (the same fraction of every class), "stratified"
+            (CCS), "d2" (message passing) or "beta" (a draw by score and difficulty).
+        seed: of the lots and of the draw.
         hard_end: stratified: "high", "low" or None, where the score has its difficult examples.
         features: d2: float [n, d].
-        options: the strategy's own knobs, see `stratified` and `d2`.
+        probability: beta: float [n], of the observed label, mean over training.
+        options: the strategy's own knobs, see `stratified`, `d2` and `beta`.
 
     Raises:
         ValueError: the ratio is outside (0, 1) or leaves nothing, a score is not finite, ids repeat, the strategy is
@@ -68,6 +71,10 @@ def keep(
         if features is None:
             raise ValueError("the strategy d2 needs features of the examples, got none")
         mask = d2(scores, features, ticket, budget, **options)
+    elif strategy == "beta":
+        if probability is None:
+            raise ValueError("the strategy beta needs the probabilities of the labels in training, got none")
+        mask = beta(scores, probability, ticket, budget, pruning_ratio=pruning_ratio, seed=seed, **options)
     else:
         raise ValueError(f"unknown selection strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
     if not mask.any():

@@ -15,7 +15,9 @@ def d2(
     gamma_forward: float,
     gamma_reverse: float,
 ) -> np.ndarray:
-    """Message passing on the graph of nearest neighbours; Maharana et al. 2024, "D2 Pruning", section 3.
+    """Message passing on the graph of nearest neighbours.
+
+    Maharana et al., "D2 Pruning: Message Passing for Balancing Diversity and Difficulty in Data Pruning", ICLR 2024.
 
     Forward: `s_i ← s_i + Σ_{j∈N(i)} exp(−γ_f d_ij²) s_j`. Then, `budget` times, the example k of highest s is kept and
     sends to those of its neighbours that are not kept `s_j ← s_j − exp(−γ_r d_kj²) s_k`.

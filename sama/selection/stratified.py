@@ -14,7 +14,7 @@ def stratified(
     hard_cutoff: float,
     hard_end: str | None,
 ) -> np.ndarray:
-    """Algorithm 1 of Zheng et al. 2023, "Coverage-centric Coreset Selection for High Pruning Rates".
+    """CCS of Zheng et al., "Coverage-centric Coreset Selection for High Pruning Rates", ICLR 2023.
 
     First the hardest `round(hard_cutoff · n)` examples go (β; among them are the wrong labels). The range of the other
     scores is cut into `strata` of equal width, and the budget is dealt from the smallest stratum to the largest: each

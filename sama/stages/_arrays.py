@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from sama.errors import SamaError
 from sama.files import atomic, read_parquet
@@ -20,24 +20,41 @@ def write_arrays(path: Path, sample_ids: np.ndarray, **arrays: np.ndarray) -> No
         temporary.write_bytes(content)
 
 
-def read_arrays(path: Path, sample_ids: np.ndarray, names: tuple[str, ...]) -> list[np.ndarray]:
-    """The named arrays of a file of `write_arrays`.
+def read_array(path: Path, sample_ids: np.ndarray, name: str, rows: int | None = None) -> np.ndarray:
+    """The named array of a file of `write_arrays`, or its first `rows` (all, if fewer); else only the ids are read.
 
     Raises:
-        SamaError: the file is missing or damaged, lacks an array, or is about other examples or another order of them.
+        SamaError: the file is missing or damaged, lacks the array, or is about other examples or another order of them.
     """
     try:
-        content = load_file(path)
+        with safe_open(path, "numpy") as content:
+            names = sorted(content.keys())
+            for wanted in (IDS, name):
+                if wanted not in names:
+                    raise SamaError(f"{path}: expected an array {wanted!r}, got {', '.join(names)}")
+            if content.get_tensor(IDS).tobytes().decode().split("\n") != sample_ids.tolist():
+                raise SamaError(f"{path}: its sample ids are not those of split train")
+            found = content.get_slice(name)
+            return found[: found.get_shape()[0] if rows is None else min(rows, found.get_shape()[0])]
     except FileNotFoundError as error:
         raise SamaError(f"{path}: missing") from error
     except SafetensorError as error:
         raise SamaError(f"{path}: not a whole safetensors file ({error})") from error
-    absent = [name for name in (IDS, *names) if name not in content]
-    if absent:
-        raise SamaError(f"{path}: expected an array {absent[0]!r}, got {', '.join(sorted(content))}")
-    if content[IDS].tobytes().decode().split("\n") != sample_ids.tolist():
-        raise SamaError(f"{path}: its sample ids are not those of split train")
-    return [content[name] for name in names]
+
+
+def read_visits(path: Path, sample_ids: np.ndarray, name: str, epochs: int | None) -> np.ndarray:
+    """The first `epochs` rows of a record of training dynamics, float32 [visits, n]; all where it is None.
+
+    Raises:
+        SamaError: as `read_array`, or there are fewer rows.
+    """
+    found = read_array(path, sample_ids, name, epochs)
+    if epochs is not None and len(found) < epochs:
+        raise SamaError(
+            f"{path}: has {len(found)} whole epochs of the observed training, expected at least epochs = {epochs}:"
+            " lower it, or observe more steps"
+        )
+    return found
 
 
 def read_column(path: Path, name: str, sample_ids: np.ndarray, manifest: Path) -> np.ndarray:

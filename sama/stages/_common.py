@@ -33,18 +33,19 @@ def examples(dataset: Dataset, split: str, *, labels: str = "observed", kept: np
         if part.clean_label is None:
             raise SamaError(f"split {split}: clean labels are unknown for this data")
         values = part.clean_label
-    images = part.images
+    index = np.arange(len(part))
     if kept is not None:
         rows = np.searchsorted(part.sample_id, kept)
         inside = rows < len(part.sample_id)
         found = inside & (part.sample_id[np.where(inside, rows, 0)] == kept)
         if not found.all():
             raise SamaError(f"kept id {kept[~found][0]} is not in split {split}: was it made for other data?")
-        rows, count = np.unique(rows, return_counts=True)  # sorted: the order of a list changes nothing
+        index, count = np.unique(rows, return_counts=True)  # sorted: the order of a list changes nothing
         if count.max(initial=1) > 1:
-            raise SamaError(f"kept id {part.sample_id[rows[count > 1][0]]} stands {count.max()} times, expected once")
-        images, values = images[rows], values[rows]
-    return Examples(torch.from_numpy(images), torch.from_numpy(values), dataset.channel_mean, dataset.channel_std)
+            raise SamaError(f"kept id {part.sample_id[index[count > 1][0]]} stands {count.max()} times, expected once")
+    images = part.images_of(index)
+    held = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+    return Examples(held, torch.from_numpy(values[index]), dataset.channel_mean, dataset.channel_std)
 
 
 def kept_ids(path: Path, dataset: Dataset) -> np.ndarray:
@@ -128,6 +129,11 @@ def device_of(runtime: RuntimeConfig) -> torch.device:
         raise SamaError(str(error)) from error
 
 
+def machine_key(key: str, device: torch.device) -> str:
+    """`key` of a run, and of what its numbers depend on in the last bits: code, torch, device and number of threads."""
+    return sha256(key, source_hash(), torch.__version__, device.type, str(torch.get_num_threads()))
+
+
 class Run:
     """The folder where a training run leaves what it needs to be continued: its checkpoint and its metrics so far.
 
@@ -142,7 +148,7 @@ class Run:
 
     def __init__(self, folder: Path, key: str, device: torch.device) -> None:
         self.folder = folder
-        self.key = sha256(key, source_hash(), torch.__version__, device.type, str(torch.get_num_threads()))
+        self.key = machine_key(key, device)
         self._checkpoint = folder / "checkpoint.pt"
         folder.mkdir(parents=True, exist_ok=True)
         content = checkpoint.load(self._checkpoint, self.key)

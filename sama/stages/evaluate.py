@@ -17,6 +17,7 @@ def run(
     *,
     images: Path,
     manifest: Path,
+    data_root: Path | None = None,
     models: Path,
     meta: Path,
     scores_dir: Path,
@@ -30,7 +31,8 @@ def run(
     """Evaluate all models and scores of one seed.
 
     Args:
-        images: images.npy of `sama prepare`.
+        images: images.npy (or images.parquet) of `sama prepare`.
+        data_root: folder that holds the data sets; needed where images stay encoded in it.
         manifest: manifest.parquet of the seed.
         models: folder of the retrained models of the seed, one folder a cell.
         meta: folder of the meta-trained model of the seed.
@@ -46,7 +48,7 @@ def run(
         SamaError: a model or a score is missing or made for other data.
     """
     device = device_of(runtime)
-    dataset = manifests.load(images, manifest)
+    dataset = manifests.load(images, manifest, data_root=data_root, workers=runtime.workers)
     test = examples(dataset, "test")
     train = dataset.split("train")
     network = classifier(model, dataset, seed).to(device)

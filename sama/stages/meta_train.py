@@ -1,5 +1,6 @@
 """Meta-train base model and meta weight network by SAMA; leave the weight of every training example."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +23,14 @@ from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.reweight import LabelledBatch, Reweight
 from sama.stages._common import Run, classifier, device_of, examples, save_weights
 from sama.stages._keys import run_key
-from sama.training import Cost, Examples, accuracy, augment, make_optimizer, make_scheduler, predict
+from sama.training import Cost, Examples, accuracy, make_optimizer, make_scheduler, predict
 
 
 def run(
     *,
     images: Path,
     manifest: Path,
+    data_root: Path | None = None,
     out: Path,
     work: Path,
     seed: int,
@@ -40,7 +42,8 @@ def run(
     """Meta-train a classifier with SAMA and write the mean importance weight of each training example.
 
     Args:
-        images: images.npy of `sama prepare`.
+        images: images.npy (or images.parquet) of `sama prepare`.
+        data_root: folder that holds the data sets; needed where images stay encoded in it.
         manifest: manifest.parquet of the seed.
         out: folder for weights.parquet, model.safetensors, meta_network.safetensors, metrics.jsonl, summary.json.
         work: folder for the checkpoint and the growing metrics; an interrupted run continues from it.
@@ -56,7 +59,7 @@ def run(
     if features is not None:
         meta = meta.model_copy(update={"network": meta.network.model_copy(update={"features": features})})
     device = device_of(runtime)
-    dataset = manifests.load(images, manifest)
+    dataset = manifests.load(images, manifest, data_root=data_root, workers=runtime.workers)
     key = run_key("meta_train", seed, dataset, model, meta)
     training = examples(dataset, "train")
     meta_split = dataset.meta_split()
@@ -150,13 +153,12 @@ def _assemble(
     if meta.training.compile:
         program.compile()
 
-    def training_batch(indices: Tensor, generator: torch.Generator) -> LabelledBatch:
-        inputs = augment(training.inputs(indices, device), meta.training.augment, generator)
-        return LabelledBatch(inputs, training.labels[indices].to(device), indices)
+    def shuffled(data: Examples, batch_size: int, seed: int) -> ShuffledBatches:
+        def make(indices: Tensor, generator: torch.Generator) -> Callable[[], LabelledBatch]:
+            inputs = data.begin(indices, device, meta.training.augment, generator)
+            return lambda: LabelledBatch(inputs(), data.labels[indices].to(device), indices)
 
-    def meta_batch(indices: Tensor, generator: torch.Generator) -> LabelledBatch:
-        inputs = augment(meta_examples.inputs(indices, device), meta.training.augment, generator)
-        return LabelledBatch(inputs, meta_examples.labels[indices].to(device), indices)
+        return ShuffledBatches(len(data), batch_size, seed, make, ahead=data.ahead)
 
     recipe = meta.training
     optimizer = make_optimizer(recipe.optimizer, model.parameters())
@@ -166,8 +168,8 @@ def _assemble(
         network,
         optimizer,
         torch.optim.Adam(network.parameters(), lr=meta.learning_rate),
-        ShuffledBatches(len(training), recipe.batch_size // recipe.accumulate, 2 * seed, training_batch),
-        ShuffledBatches(len(meta_examples), meta.batch_size // meta.accumulate, 2 * seed + 1, meta_batch),
+        shuffled(training, recipe.batch_size // recipe.accumulate, 2 * seed),
+        shuffled(meta_examples, meta.batch_size // meta.accumulate, 2 * seed + 1),
         method=meta.method,
         alpha=meta.alpha,
         options=meta.options.given(),

@@ -15,6 +15,7 @@ from sama.observation.recorder import Recorder
 from sama.stages._arrays import write_arrays
 from sama.stages._common import Run, classifier, device_of, examples
 from sama.stages._keys import run_key
+from sama.stages._processes import processes
 from sama.training import Cost, train
 
 
@@ -22,6 +23,7 @@ def run(
     *,
     images: Path,
     manifest: Path,
+    data_root: Path | None = None,
     out: Path,
     work: Path,
     seed: int,
@@ -32,12 +34,14 @@ def run(
 ) -> None:
     """Train a classifier on the whole training split and record what it says of each example at each visit.
 
-    Nothing is computed twice: the records are taken from the forwards of training, features from one pass at its end.
+    Of several processes, as torchrun starts them, the first works alone: it is one training. Nothing is computed twice:
+    the records are taken from the forwards of training, features from one pass at its end.
 
     Args:
-        images: images.npy of `sama prepare`.
+        images: images.npy (or images.parquet) of `sama prepare`.
+        data_root: folder that holds the data sets; needed where images stay encoded in it.
         manifest: manifest.parquet of the seed.
-        out: folder for dynamics.safetensors, features.safetensors, metrics.jsonl, summary.json.
+        out: folder for dynamics.safetensors, features.safetensors (if wanted), metrics.jsonl, summary.json.
         work: folder for the checkpoint and the growing metrics; an interrupted run continues from it.
         seed: of the replicate.
         model: the model.
@@ -52,15 +56,18 @@ def run(
     steps = training.steps if observe.steps is None else observe.steps
     if steps > training.steps:  # the schedule ends there: a cosine would rise again
         raise SamaError(f"observe.steps: expected at most training.steps = {training.steps}, got {steps}")
+    if not processes().first:
+        return
     device = device_of(runtime)
-    dataset = manifests.load(images, manifest)
+    dataset = manifests.load(images, manifest, data_root=data_root, workers=runtime.workers)
     split = dataset.split("train")
     data = examples(dataset, "train")
     # a seed of its own: the observed model is none that is evaluated, and none behind another score
     own = int(np.random.SeedSequence([seed, *b"observe"]).generate_state(1)[0])
     key = run_key("observe", seed, dataset, model, training, observe)
+    visits = steps * training.batch_size // len(data)
     try:
-        recorder = Recorder(data.labels, len(dataset.class_names), steps * training.batch_size // len(data))
+        recorder = Recorder(data.labels, len(dataset.class_names), visits, observe.divergence)
     except ValueError as error:
         raise SamaError(f"observe.steps: {steps} of {training.batch_size} examples: {error}") from error
     network = classifier(model, dataset, own).to(device)
@@ -84,19 +91,20 @@ def run(
             save=save,
             observe=recorder,
         )
-        records = {name: getattr(recorder, name).numpy() for name in ("probability", "margin", "divergence")}
+        records = {name: record.numpy() for name, record in recorder.records.items()}
         write_arrays(out / "dynamics.safetensors", split.sample_id, **records)
-        features = penultimate_features(network, data, device).numpy()
-        write_arrays(out / "features.safetensors", split.sample_id, features=features)
+        if observe.features:
+            features = penultimate_features(network, data, device).numpy()
+            write_arrays(out / "features.safetensors", split.sample_id, features=features)
         summary = {
             "stage": "observe",
             "seed": seed,
             "steps": steps,
             "batch_size": training.batch_size,
-            "visits": len(recorder.margin),
+            "visits": visits,
             "examples": len(data),
             "cost": cost.as_dict(),
-            "features_cost": Cost(forward_examples=len(data)).as_dict(),
+            "features_cost": Cost(forward_examples=len(data) if observe.features else 0).as_dict(),
             "content_hash": key,
         }
         write_json(out / "summary.json", summary)

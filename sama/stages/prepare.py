@@ -1,4 +1,4 @@
-"""From an image source to `images.npy` and one manifest a seed. See `run`."""
+"""From an image source to its images and one manifest a seed. See `run`."""
 
 import shutil
 from pathlib import Path
@@ -9,24 +9,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sama.config import DataConfig
+from sama.data.encoded import EncodedImages, open_index
 from sama.data.manifest import SPLITS, check_unique, open_images
 from sama.data.noise import plant, realised
 from sama.data.overlap import overlap_report
+from sama.data.seeding import generator
 from sama.data.sources import Part, Source, SourceOptions, open_source
 from sama.data.splits import balanced_subset, check_classes, split_sizes, stratified_splits
-from sama.data.writing import channel_statistics, write_images
+from sama.data.writing import WORKERS, Written, channel_statistics, write_images, write_index
 from sama.errors import SamaError
 from sama.files import sha256, write_json, write_parquet
 
 NOISY = ("train", "validation")
+STATISTICS_IMAGES = 4096  # of the train split, where images stay encoded
+STATISTICS_SEED = 20231211
 
 
 def run(*, out: Path, seeds: tuple[int, ...], data_root: Path | None, data: DataConfig) -> None:
     """Read the image source, split it, plant label noise, and write images and manifests.
 
-    Decodes every image once, for all seeds: OUT/images.npy and OUT/dataset.json. Each seed then has its own splits and
-    its own noise: OUT/seedS/manifest.parquet and OUT/seedS/manifest.json. All files appear together at the end, or,
-    after an error, none; the same configuration gives the same bytes.
+    Decodes every image once, for all seeds: OUT/images.npy (or, with `data.storage` encoded, OUT/images.parquet, which
+    says where they stand) and OUT/dataset.json. Each seed then has its own splits and its own noise:
+    OUT/seedS/manifest.parquet and OUT/seedS/manifest.json. All files appear together at the end, or, after an error,
+    none; the same configuration gives the same bytes.
 
     Args:
         out: folder to write to, results/EXPERIMENT/data in the pipeline.
@@ -46,8 +51,7 @@ def run(*, out: Path, seeds: tuple[int, ...], data_root: Path | None, data: Data
     shutil.rmtree(partial, ignore_errors=True)
     try:
         manifests = {seed: _manifest(examples, source, data, seed) for seed in seeds}
-        channels, skip_corrupt = data.channels or source.channels, data.corrupt_images == "skip"
-        written = write_images(partial / "images.npy", examples.chosen, channels, data.image_size, skip_corrupt)
+        images, written = _write_images(partial, examples, source, data)
         skipped = sorted(examples.sample_id[~written.decoded].tolist())
         if skipped:
             print(f"{len(skipped)} corrupt images are left out: {', '.join(skipped[:3])}{', …' * (len(skipped) > 3)}")
@@ -56,7 +60,8 @@ def run(*, out: Path, seeds: tuple[int, ...], data_root: Path | None, data: Data
         content_hash = sha256(
             *_columns(examples.sample_id, examples.label, examples.clean_label),
             "\n".join(source.class_names),
-            partial / "images.npy",
+            images,
+            *([] if images.suffix == ".npy" else [b"".join(written.fingerprints)]),
         )
         dataset = {
             "source": data.source,
@@ -67,7 +72,7 @@ def run(*, out: Path, seeds: tuple[int, ...], data_root: Path | None, data: Data
             "content_hash": content_hash,
         }
         write_json(partial / "dataset.json", dataset)
-        pixels = open_images(partial / "images.npy")
+        pixels = _open(images, data_root)
         for seed, manifest in manifests.items():
             facts = _facts(manifest, pixels, written.fingerprints, dataset, data.meta_set)
             write_parquet(partial / f"seed{seed}" / "manifest.parquet", manifest)
@@ -77,8 +82,26 @@ def run(*, out: Path, seeds: tuple[int, ...], data_root: Path | None, data: Data
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _write_images(partial: Path, examples: "_Examples", source: Source, data: DataConfig) -> tuple[Path, Written]:
+    channels, skip_corrupt = data.channels or source.channels, data.corrupt_images == "skip"
+    if data.storage == "decoded":
+        path = partial / "images.npy"
+        return path, write_images(path, examples.chosen, channels, data.image_size, skip_corrupt)
+    if data.image_size is None or data.path is None:
+        raise ValueError(
+            "storage encoded: expected an image_size and a path; the configuration and the source see to it"
+        )
+    path = partial / "images.parquet"
+    form = (channels, data.image_size, data.path)
+    return path, write_index(path, examples.chosen, *form, skip_corrupt=skip_corrupt, check=data.check_images)
+
+
+def _open(images: Path, data_root: Path | None) -> NDArray[np.uint8] | EncodedImages:
+    return open_images(images) if images.suffix == ".npy" else open_index(images, data_root, WORKERS)
+
+
 class _Examples:
-    """The chosen examples of all parts, in the order of images.npy: the pool, then the source's own test part."""
+    """The chosen examples of all parts, in the order of their images: the pool, then the source's own test part."""
 
     def __init__(self, chosen: list[tuple[Part, NDArray[np.int64]]]) -> None:
         self.chosen = chosen
@@ -165,7 +188,11 @@ def _manifest(examples: _Examples, source: Source, data: DataConfig, seed: int) 
 
 
 def _facts(
-    manifest: pd.DataFrame, pixels: NDArray[np.uint8], fingerprints: list[bytes], dataset: dict[str, Any], meta_set: str
+    manifest: pd.DataFrame,
+    pixels: NDArray[np.uint8] | EncodedImages,
+    fingerprints: list[bytes],
+    dataset: dict[str, Any],
+    meta_set: str,
 ) -> dict[str, Any]:
     """What manifest.json says: counts, realised noise, overlap, pixel statistics of the train split, hash."""
     sample_id, split = manifest["sample_id"].to_numpy(str), manifest["split"].to_numpy(str)
@@ -175,7 +202,10 @@ def _facts(
     present = [name for name in SPLITS if name in split]
     inside = {name: split == name for name in present}
     counts = {name: np.bincount(label[inside[name]], minlength=len(names)).tolist() for name in present}
-    mean, deviation = channel_statistics(pixels, np.sort(row[inside["train"]]))
+    train = row[inside["train"]]
+    if isinstance(pixels, EncodedImages):  # a sample, for every image has to be decoded for it
+        train = train[generator("statistics", STATISTICS_SEED).permutation(len(train))[:STATISTICS_IMAGES]]
+    mean, deviation = channel_statistics(pixels, np.sort(train))
     return {
         "examples": len(manifest),
         "class_names": names,
@@ -185,7 +215,7 @@ def _facts(
         "noise": None
         if clean is None
         else {name: realised(label[inside[name]], clean[inside[name]]) for name in present},
-        "overlap": overlap_report([fingerprints[i] for i in row], sample_id, split, present),
+        "overlap": overlap_report([fingerprints[i] for i in row], sample_id, split, present) if fingerprints else {},
         "channel_mean": mean,
         "channel_std": deviation,
         "content_hash": sha256(dataset["content_hash"], *_columns(sample_id, split, label, clean), meta_set),
@@ -198,11 +228,14 @@ def _columns(*columns: NDArray[Any] | None) -> list[str]:
 
 
 def _publish(partial: Path, out: Path, seeds: tuple[int, ...]) -> None:
-    """Move the finished files to their places; manifests of other seeds, which fit other images, go away."""
-    for file in sorted(path for path in partial.rglob("*") if path.is_file()):
-        target = out / file.relative_to(partial)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file.replace(target)
+    """Move the finished files to their places; images and manifests that these do not replace go away."""
+    finished = sorted(path.relative_to(partial) for path in partial.rglob("*") if path.is_file())
+    for name in finished:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).replace(out / name)
+    for name in ("images.npy", "images.parquet", "images.bin"):
+        if Path(name) not in finished:
+            (out / name).unlink(missing_ok=True)
     wanted = {f"seed{seed}" for seed in seeds}
     for folder in out.glob("seed*"):
         if folder.name not in wanted:

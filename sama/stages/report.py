@@ -21,7 +21,7 @@ GRID_IMAGES = 24
 SHEET_IMAGES = 48
 
 
-def run(*, results: Path, out: Path, config: Config) -> None:
+def run(*, results: Path, out: Path, data_root: Path | None = None, config: Config) -> None:
     """Draw the figures and write the page.
 
     Everything is drawn before the first file is written, so an error leaves the report that was there. The same results
@@ -30,13 +30,14 @@ def run(*, results: Path, out: Path, config: Config) -> None:
     Args:
         results: folder of the experiment, results/EXPERIMENT in the pipeline.
         out: folder to write to: OUT/index.html and OUT/figures/NAME.svg.
+        data_root: folder that holds the data sets; needed where images stay encoded in it.
         config: the whole configuration, for the captions and the block at the end.
 
     Raises:
         SamaError: a file of the results is missing or not as expected.
     """
     results, out = Path(results), Path(out)
-    loaded = load(results, config.scores.methods)
+    loaded = load(results, config.scores.methods, data_root)
     drawings = draw(loaded)
     html = page.render(loaded, config, drawings)
     (out / "index.html").unlink(missing_ok=True)  # it comes back last: where it stands, the figures fit it

@@ -10,7 +10,7 @@ from sama.data.manifest import read_manifest, split_rows
 from sama.errors import SamaError
 from sama.files import read_facts, write_parquet
 from sama.selection import keep
-from sama.stages._arrays import read_arrays, read_column
+from sama.stages._arrays import read_array, read_column, read_visits
 
 
 def run(
@@ -18,6 +18,7 @@ def run(
     scores: Path,
     manifest: Path,
     features: Path | None = None,
+    dynamics: Path | None = None,
     ratio: float,
     out: Path,
     seed: int = 0,
@@ -29,6 +30,7 @@ def run(
         scores: parquet file of `sama score`.
         manifest: manifest.parquet of the seed, for the observed labels.
         features: features.safetensors of `sama observe`; needed by the strategy d2.
+        dynamics: dynamics.safetensors of `sama observe`; needed by the strategy beta.
         ratio: pruning ratio, the fraction removed, in (0, 1).
         out: parquet file of the kept sample ids, sorted; it remembers which data they are of.
         seed: of the replicate; decides between equal scores.
@@ -44,10 +46,13 @@ def run(
     values, facts = read_column(scores, "score", ids, manifest), read_facts(scores)
     strategy = selection.strategy
     options = dict(getattr(selection, strategy, None) or {})
+    epochs = options.pop("epochs", None)
     if strategy == "stratified" and "hard_end" not in facts:
         raise SamaError(f"{scores}: does not say where its hard examples are: make it by sama score")
     if strategy == "d2" and features is None:
         raise SamaError("selection.strategy d2 needs --features, the features.safetensors of observe")
+    if strategy == "beta" and dynamics is None:
+        raise SamaError("selection.strategy beta needs --dynamics, the dynamics.safetensors of observe")
     hard_end = facts.get("hard_end", "none")
     try:
         kept = keep(
@@ -58,7 +63,8 @@ def run(
             strategy=strategy,
             seed=seed,
             hard_end=None if hard_end == "none" else hard_end,
-            features=None if features is None else read_arrays(features, ids, ("features",))[0],
+            features=None if features is None else read_array(features, ids, "features"),
+            probability=None if dynamics is None else read_visits(dynamics, ids, "probability", epochs).mean(axis=0),
             options=options,
         )
     except ValueError as error:

@@ -21,7 +21,7 @@ from sama.stages._keys import run_key
 from sama.training import Examples, predict
 
 METHOD = "meta_weight"
-CHUNK = 4096  # images in memory at a time
+CHUNK = 512  # images in memory at a time
 FIRST = (24, 100)  # so many of the most suspect labels are checked
 LABEL_COLUMNS = ["sample_id", "observed", "suggested", "suspicion", "held_out", "weight"]
 KEPT_COLUMNS = ["pruning_ratio", "sample_id", "label", "weight", "kept_by", "seeds"]
@@ -29,10 +29,11 @@ KEPT_COLUMNS = ["pruning_ratio", "sample_id", "label", "weight", "kept_by", "see
 
 def run(
     *,
-    data: Path,
+    images: Path,
     meta: Path,
     kept: Path,
     out: Path,
+    data_root: Path | None = None,
     seeds: tuple[int, ...],
     model: ModelConfig,
     scores: ScoresConfig,
@@ -52,10 +53,11 @@ def run(
     wrong (docs/log.md has the figures).
 
     Args:
-        data: folder of `sama prepare`.
+        images: images.npy (or images.parquet) of `sama prepare`, beside the manifests of the seeds.
         meta: folder of the meta-trained models, one folder seedS a seed.
         kept: folder of the kept lists, one folder seedS a seed; read if meta_weight is among the methods.
         out: folder of kept.csv, suspect_labels.csv and summary.json.
+        data_root: folder that holds the data sets; needed where images stay encoded in it.
         seeds: the seeds whose verdicts are put together; they must have seen the same labels.
         model: the model.
         scores: the methods.
@@ -66,7 +68,10 @@ def run(
         SamaError: a file is missing or made for other data, or two seeds saw an image under different labels.
     """
     device = device_of(runtime)
-    datasets = {seed: manifests.load(data / "images.npy", data / f"seed{seed}/manifest.parquet") for seed in seeds}
+    storage = {"data_root": data_root, "workers": runtime.workers}
+    datasets = {
+        seed: manifests.load(images, images.parent / f"seed{seed}/manifest.parquet", **storage) for seed in seeds
+    }
     judged = _judged(datasets, meta)
     whole = datasets[seeds[0]]
     networks = [_meta_trained(model, datasets[seed], meta / f"seed{seed}", seed, device) for seed in seeds]

@@ -15,19 +15,27 @@ import torch.distributed as dist
 
 
 def run(
-    world_size: int, function: Callable[..., Any], folder: Path, *arguments: Any, seconds: float = 120
+    world_size: int,
+    function: Callable[..., Any],
+    folder: Path,
+    *arguments: Any,
+    seconds: float = 300,
+    start: str = "forkserver",
 ) -> list[Any]:
     """What `function(*arguments)` returns in each of `world_size` processes with a default group, by rank.
 
     Args:
         world_size: how many processes. function: of a module that can be imported; its result is pickled.
         folder: an empty folder for the meeting point.
-        seconds: time limit of them all.
+        seconds: time limit of them all, for a machine that is busy with other things too.
+        start: "forkserver" forks them from a process that has imported torch, which takes no time; "spawn" (seconds of
+            imports) gives each a hash seed of its own, so that an order taken from a set differs between them.
 
     Raises:
         AssertionError: a process failed (the message holds its traceback) or the time is up.
     """
-    context = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context(start)
+    context.set_forkserver_preload(["torch.distributed.fsdp", "timm.optim", function.__module__])
     answers = context.Queue()
     processes = [
         context.Process(target=_child, args=(rank, world_size, folder / "store", answers, function, arguments))

@@ -229,3 +229,29 @@ def test_batches_are_dealt_to_the_processes_in_turn():
     assert [next(batches) for batches in later] == stream[4:]
     with pytest.raises(ValueError, match=r"rank in 0\.\.1, got 2"):
         ShuffledBatches(10, 3, 5, make, rank=2, world_size=2)
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 7])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_batches_begun_early_are_the_same_and_continue_where_they_were_used(ahead, world_size):
+    begun: list[int] = []
+
+    def make(indices, generator):
+        return indices.tolist(), torch.rand(2, generator=generator).tolist()
+
+    def begin(indices, generator):
+        begun.append(len(begun))
+        return lambda: make(indices, generator)
+
+    plain = ShuffledBatches(10, 3, 5, make, world_size=world_size)
+    stream = [next(plain) for _ in range(12)]
+    early = ShuffledBatches(10, 3, 5, begin, world_size=world_size, ahead=ahead)
+    assert [next(early) for _ in range(4)] == stream[:4]
+    assert len(begun) == 4 + ahead
+    states = [early.state_dict() for _ in range(2)]
+    plainly = ShuffledBatches(10, 3, 5, make, world_size=world_size)
+    plainly.load_state_dict(states[0])
+    assert [next(plainly) for _ in range(8)] == stream[4:]
+    early.load_state_dict(states[1])  # what was begun before is forgotten
+    assert [next(early) for _ in range(8)] == stream[4:]
+    assert plainly.state_dict()["drawn"] == early.state_dict()["drawn"] == 12 * world_size

@@ -172,9 +172,9 @@ def average_by_hand(
     return loop
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_the_mean_over_processes_is_that_over_shards(world_size, tmp_path):
-    found = run(world_size, train, tmp_path, KINDS, 4, 2)
+@pytest.mark.parametrize(("world_size", "start"), [(2, "spawn"), (4, "forkserver")])
+def test_the_mean_over_processes_is_that_over_shards(world_size, start, tmp_path):
+    found = run(world_size, train, tmp_path, KINDS, 4, 2, start=start)
     for kind, name, options, parts in KINDS:
         key = f"{kind}, {name}, {options}, {parts}"
         by_hand = values(average_by_hand(kind, name, options, parts, world_size, 4, 2))

@@ -430,7 +430,7 @@ def start():
 
 @pytest.fixture(scope="module")
 def outcome(start, tmp_path_factory):
-    both = run(2, everything, tmp_path_factory.mktemp("processes"), full_state(*start))
+    both = run(2, everything, tmp_path_factory.mktemp("processes"), full_state(*start), start="spawn")
 
     def of(name):
         for rank, found in enumerate(both):

@@ -39,7 +39,7 @@ def test_a_flat_folder_is_one_part_sorted_by_path(flat):
     assert source.class_names == ("ant", "cat", "dog") and source.test is None and source.channels == 3
     assert source.train.sample_id.tolist() == ["ant/1.bmp", "cat/y.jpeg", "cat/z.PNG", "dog/a.jpg", "dog/b.png"]
     assert source.train.label.tolist() == [0, 1, 1, 2, 2]
-    values = [np.asarray(image)[0, 0, 0] for image, _ in source.train.read(np.arange(5))]
+    values = [np.asarray(picture.open())[0, 0, 0] for picture in source.train.read(np.arange(5))]
     assert np.abs(np.array(values, dtype=int) - [40, 30, 20, 10, 0]).max() <= 2
 
 
@@ -81,8 +81,8 @@ def test_a_corrupt_image_is_named_when_it_is_read(flat):
     path.write_bytes(path.read_bytes()[:40])
     part = opened(flat).train
     with pytest.raises(SamaError, match=f"^{path}: corrupt image"):
-        list(part.read(np.arange(len(part))))
-    assert len(list(part.read(np.array([0, 1])))) == 2
+        [picture.open() for picture in part.read(np.arange(len(part)))]
+    assert len([picture.open() for picture in part.read(np.array([0, 1]))]) == 2
 
 
 def test_a_test_class_must_be_a_train_class_and_the_other_way_round(tmp_path):

@@ -11,10 +11,10 @@ COLOUR = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
 GREY = COLOUR[:, :, 0]
 
 
-def png(image: Image.Image) -> BytesIO:
+def png(image: Image.Image) -> bytes:
     stream = BytesIO()
     image.save(stream, "PNG")
-    return BytesIO(stream.getvalue())
+    return stream.getvalue()
 
 
 def test_colour_and_grey_stay_as_they_are():
@@ -60,4 +60,4 @@ def test_the_central_square_is_resized():
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"not an image", lambda b: b""])
 def test_a_corrupt_image_is_named(damage):
     with pytest.raises(SamaError, match=r"^here: corrupt image"):
-        open_encoded(BytesIO(damage(png(Image.fromarray(COLOUR)).getvalue())), "here")
+        open_encoded(damage(png(Image.fromarray(COLOUR))), "here")

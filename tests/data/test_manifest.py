@@ -45,6 +45,7 @@ def test_a_split_has_its_rows_sorted_by_id(files):
     assert train.sample_id.tolist() == ["b", "c"] and train.sample_id.dtype.kind == "U"
     assert train.label.tolist() == [1, 0] and train.label.dtype == np.int64
     assert train.clean_label is not None and train.clean_label.tolist() == [0, 0]
+    assert isinstance(train.images, np.ndarray)
     assert np.array_equal(train.images, IMAGES[[3, 2]]) and train.images.dtype == np.uint8
     assert len(train) == 2 and len(dataset) == 4
     assert dataset.image_shape == (1, 2, 3)

@@ -59,8 +59,8 @@ def test_rows_of_all_shards_with_the_label_of_the_column(shards):
 
 def test_chosen_rows_are_decoded_across_batches_and_shards(shards):
     read = list(opened(shards).train.read(np.array([3, 255, 256, 599, 601])))
-    assert [np.asarray(image)[0, 0, 0] for image, _ in read] == [3, 255, 256 % 256, 599 % 256, 8]
-    assert read[-1][1] == f"{shards / 'train-00001-of-00002.parquet'}: row 1"
+    assert [np.asarray(picture.open())[0, 0, 0] for picture in read] == [3, 255, 256 % 256, 599 % 256, 8]
+    assert read[-1].place == f"{shards / 'train-00001-of-00002.parquet'}: row 1"
 
 
 def test_an_observed_column_is_the_label_and_the_other_the_clean_one(shards):
@@ -130,7 +130,7 @@ def test_a_corrupt_or_missing_image_is_named_with_its_row(tmp_path):
     path = tmp_path / "train-00000-of-00001.parquet"
     write(path, [0, 1], image=[{"bytes": png(0), "path": ""}, {"bytes": png(1)[:30], "path": ""}])
     with pytest.raises(SamaError, match=f"^{path}: row 1: corrupt image"):
-        list(opened(tmp_path).train.read(np.arange(2)))
+        [picture.open() for picture in opened(tmp_path).train.read(np.arange(2))]
     write(path, [0, 1], image=[{"bytes": None, "path": "elsewhere.png"}, {"bytes": png(1), "path": ""}])
     with pytest.raises(SamaError, match=f"^{path}: row 0: column 'image': expected an encoded image in bytes"):
-        list(opened(tmp_path).train.read(np.arange(2)))
+        [picture.open() for picture in opened(tmp_path).train.read(np.arange(2))]

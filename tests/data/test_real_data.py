@@ -65,6 +65,6 @@ def test_tiny_imagenet_with_grey_photographs(tmp_path):
     )
     assert dataset.image_shape == (3, 32, 32) and dataset.clean_label is None
     assert {name: len(dataset.split(name)) for name in dataset.split_names}["test"] == 500
-    train = dataset.split("train").images
+    train = np.asarray(dataset.split("train").images)
     grey = (train[:, 0] == train[:, 1]).all(axis=(1, 2)) & (train[:, 1] == train[:, 2]).all(axis=(1, 2))
     assert 0 < grey.sum() < 60

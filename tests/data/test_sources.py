@@ -1,10 +1,12 @@
 import gzip
 import hashlib
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sama.data.sources import SOURCES, SourceOptions, open_source
 from sama.data.sources.fashion_mnist import CLASS_NAMES
@@ -15,7 +17,7 @@ ON_DISK = [name for name in SOURCES if name != "digits"]
 
 def pixels(part, rows=None):
     rows = np.arange(len(part)) if rows is None else np.asarray(rows)
-    return [np.asarray(image) for image, _ in part.read(rows)]
+    return [np.asarray(picture.open()) for picture in part.read(rows)]
 
 
 def test_digits_are_scaled_to_bytes():
@@ -80,7 +82,7 @@ def test_fashion_mnist_reads_packed_and_unpacked_files(fashion):
     assert source.train.label[13] == 3
     expected = np.random.default_rng(0).integers(0, 256, (30, 4, 4), dtype=np.uint8)
     assert np.array_equal(pixels(source.train), expected)
-    assert [place for _, place in source.train.read(np.array([2, 7]))] == ["train/00002", "train/00007"]
+    assert [picture.place for picture in source.train.read(np.array([2, 7]))] == ["train/00002", "train/00007"]
 
 
 def fashion_error(fashion: Path) -> str:
@@ -109,12 +111,12 @@ def test_fashion_mnist_names_a_missing_a_cut_and_a_foreign_file(fashion):
     assert f"{labels}: missing" in fashion_error(fashion)
 
 
-@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
-def test_cifar_files_are_read_by_torchvision(name, classes, tmp_path, monkeypatch):
+def write_cifar(root: Path, monkeypatch, name: str, classes: int) -> tuple[np.ndarray, list[int]]:
+    """CIFAR in little, in the files of the original: two training images a class and one test image."""
     from torchvision import datasets
 
     opener = getattr(datasets, name.upper())
-    folder = tmp_path / opener.base_folder
+    folder = root / opener.base_folder
     folder.mkdir()
     rng = np.random.default_rng(0)
     key, names_key = ("labels", "label_names") if classes == 10 else ("fine_labels", "fine_label_names")
@@ -130,13 +132,89 @@ def test_cifar_files_are_read_by_torchvision(name, classes, tmp_path, monkeypatc
     monkeypatch.setattr(opener, "test_list", [write("test", {"data": data[:classes], key: labels[:classes]})])
     file, md5 = write("names", {names_key: names})
     monkeypatch.setattr(opener, "meta", {"filename": file, "key": names_key, "md5": md5})
+    return data, labels
 
+
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_cifar_files_are_read_by_torchvision(name, classes, tmp_path, monkeypatch):
+    data, labels = write_cifar(tmp_path, monkeypatch, name, classes)
     source = open_source(SourceOptions(name, tmp_path))
-    assert source.class_names == tuple(names) and source.channels == 3
+    assert source.class_names == tuple(f"class {k}" for k in range(classes)) and source.channels == 3
     assert source.test is not None and len(source.test) == classes
-    assert source.train.label.tolist() == labels
+    assert source.train.label.tolist() == labels and source.train.clean_label is None
     assert np.array_equal(pixels(source.train, [5])[0], data[5].reshape(3, 32, 32).transpose(1, 2, 0))
 
+    folder = next(tmp_path.iterdir())
     (folder / "train").write_bytes(b"damaged")
     with pytest.raises(SamaError, match=f"{folder}: missing or not the original files of source '{name}'"):
         open_source(SourceOptions(name, tmp_path))
+
+
+def published(path: Path, content: object, *, numpy1: bool = False) -> None:
+    """Write what `torch.save` makes of it; by numpy 1, whose arrays name another module, if asked for."""
+    torch.save(content, path)
+    if numpy1:
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name).replace(b"numpy._core.", b"numpy.core.") for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "file", "columns"),
+    [
+        ("cifar10", 10, "CIFAR-10_human.pt", ["worse_label", "aggre_label", "random_label2"]),
+        ("cifar100", 100, "CIFAR-100_human.pt", ["noisy_label"]),
+    ],
+)
+@pytest.mark.parametrize("numpy1", [False, True])
+def test_cifar_has_the_labels_that_people_gave(name, classes, file, columns, numpy1, tmp_path, monkeypatch):
+    _, labels = write_cifar(tmp_path, monkeypatch, name, classes)
+    human = {column: (np.array(labels) + 1 + k) % classes for k, column in enumerate(columns)}
+    published(tmp_path / file, {"clean_label": np.array(labels), **human}, numpy1=numpy1)
+    for column in columns:
+        source = open_source(SourceOptions(name, tmp_path, observed_label_column=column))
+        assert source.train.label.tolist() == human[column].tolist()
+        assert source.train.clean_label is not None and source.train.clean_label.tolist() == labels
+        assert source.test is not None and source.test.clean_label is None
+        assert source.test.label.tolist() == labels[:classes]
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("run by the file",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clean_label": np.arange(20) // 2}, "clean_label: row 1: expected 1, .* got 0: it is about other images"),
+        ({"worse_label": np.zeros(19, int)}, "worse_label: expected 20 whole numbers, got 19 of type int64"),
+        ({"worse_label": np.zeros(20)}, "worse_label: expected 20 whole numbers, got 20 of type float64"),
+        ({"worse_label": None}, "worse_label: expected 20 whole numbers, got none"),
+        ({"worse_label": np.full(20, 10)}, r"worse_label: row 0: label 10 is outside 0\.\.9"),
+        ({"other": Harmful()}, "not a dict of arrays that torch saved"),
+        ([1], "expected a dict of arrays, got list"),
+        (b"no archive", "not a dict of arrays that torch saved"),
+        (None, "missing: expected the label file that CIFAR-N publishes"),
+    ],
+)
+def test_a_wrong_file_of_human_labels_is_one_line(change, message, tmp_path, monkeypatch, capsys):
+    _, labels = write_cifar(tmp_path, monkeypatch, "cifar10", 10)
+    path = tmp_path / "CIFAR-10_human.pt"
+    if isinstance(change, bytes):
+        path.write_bytes(change)
+    elif change is not None:
+        whole = {"clean_label": np.array(labels), "worse_label": np.array(labels)}
+        published(path, {**whole, **change} if isinstance(change, dict) else change)
+    with pytest.raises(SamaError, match=f"^{path}: {message}") as caught:
+        open_source(SourceOptions("cifar10", tmp_path, observed_label_column="worse_label"))
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_column_that_cifar_has_not_is_named(tmp_path, monkeypatch):
+    write_cifar(tmp_path, monkeypatch, "cifar10", 10)
+    with pytest.raises(SamaError, match=r"source 'cifar10' has aggre_label, .*human\.pt\), got 'noisy_worse_label'"):
+        open_source(SourceOptions("cifar10", tmp_path, observed_label_column="noisy_worse_label"))

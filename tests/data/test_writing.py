@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sama.data.sources import Part
+from sama.data.sources import Part, Picture
 from sama.data.writing import channel_statistics, write_images
 from sama.errors import SamaError
 
@@ -16,7 +16,7 @@ def part_of(images: list[Image.Image]) -> Part:
 
     def read(rows):
         for row in rows:
-            yield images[row], str(names[row])
+            yield Picture(images[row], str(names[row]))
 
     return Part(names, np.zeros(len(images), dtype=np.int64), None, names, read)
 

@@ -83,6 +83,7 @@ def test_features_of_a_strange_model_are_refused():
 def test_no_pass_depends_on_batch_size_or_order(convolutional, batch_size, seed):
     examples = images()
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(examples)))
+    assert isinstance(examples.images, torch.Tensor)
     turned = Examples(examples.images[order], examples.labels[order], examples.mean, examples.std)
     for say in (predict, penultimate_features, gradient_norms):
         whole, parts = say(convolutional, examples, CPU), say(convolutional, turned, CPU, batch_size)

@@ -19,21 +19,21 @@ def test_by_hand():
     recorder(torch.tensor([2, 0]), torch.tensor([[0.0, 1.0, 0.5], [5.0, 5.0, -90.0]]))
     recorder(torch.tensor([1]), torch.tensor([[0.0, 0.0, -90.0]]))
     recorder(torch.tensor([1, 0]), torch.tensor([[LN3, 0.0, -90.0], [9.0, 5.0, 2.0]]))
-    np.testing.assert_allclose(recorder.margin[0], [0.0, 0.0, -0.5], rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(recorder.margin[1, :2], [4.0, -LN3], rtol=1e-6)
-    np.testing.assert_allclose(recorder.probability[:, 1], [0.5, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(recorder.records["margin"][0], [0.0, 0.0, -0.5], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(recorder.records["margin"][1, :2], [4.0, -LN3], rtol=1e-6)
+    np.testing.assert_allclose(recorder.records["probability"][:, 1], [0.5, 0.25], rtol=1e-6)
     # from (1/2, 1/2) to (3/4, 1/4)
     expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    np.testing.assert_allclose(recorder.divergence[:, 1], [np.nan, expected], rtol=1e-5)
-    assert torch.isnan(recorder.margin[1, 2])  # not seen again
+    np.testing.assert_allclose(recorder.records["divergence"][:, 1], [np.nan, expected], rtol=1e-5)
+    assert torch.isnan(recorder.records["margin"][1, 2])  # not seen again
 
 
 def test_an_example_that_a_batch_has_twice_is_two_visits_in_their_order():
     recorder = Recorder(torch.zeros(3, dtype=torch.int64), classes=2, visits=3)
     logits = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [4.0, 0.0], [5.0, 0.0], [6.0, 0.0]])
     recorder(torch.tensor([1, 0, 1, 2, 1, 1]), logits)  # the fourth visit of 1 is one too many
-    assert recorder.margin[:, 1].tolist() == [1.0, 3.0, 5.0]
-    assert recorder.margin[0].tolist() == [2.0, 1.0, 4.0]
+    assert recorder.records["margin"][:, 1].tolist() == [1.0, 3.0, 5.0]
+    assert recorder.records["margin"][0].tolist() == [2.0, 1.0, 4.0]
     assert recorder.seen.tolist() == [1, 3, 1]
 
 
@@ -85,8 +85,8 @@ def test_training_shows_each_example_once_a_permutation_and_is_not_disturbed(bat
         torch.equal(a, b) for a, b in zip(calm.state_dict().values(), watched.state_dict().values(), strict=True)
     )
     assert recorder.seen.tolist() == [3] * 23
-    assert not torch.isnan(recorder.margin).any()
-    assert not torch.isnan(recorder.divergence[1:]).any()
+    assert not torch.isnan(recorder.records["margin"]).any()
+    assert not torch.isnan(recorder.records["divergence"][1:]).any()
 
 
 def test_records_stand_under_the_example_s_own_index():
@@ -99,6 +99,6 @@ def test_records_stand_under_the_example_s_own_index():
     train(model, examples, chosen, seed=5, device=device, observe=recorder)
     expected = logits.softmax(dim=-1)[torch.arange(23), examples.labels]
     assert len(set(expected.tolist())) == 23
-    for visit in recorder.probability:
+    for visit in recorder.records["probability"]:
         torch.testing.assert_close(visit, expected)
-    torch.testing.assert_close(recorder.divergence[1], torch.zeros(23), atol=1e-6, rtol=0)
+    torch.testing.assert_close(recorder.records["divergence"][1], torch.zeros(23), atol=1e-6, rtol=0)

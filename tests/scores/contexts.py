@@ -1,17 +1,11 @@
 """A `Context` from plain arrays: what the models would say is given."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from sama.scores import Context, Dynamics
-
-
-def dynamics(probability: Any = None, *, margin: Any = None, divergence: Any = None) -> Dynamics:
-    """Rows are visits; what is not given is NaN."""
-    given = [np.asarray(a, dtype=np.float32) for a in (probability, margin, divergence) if a is not None]
-    arrays = [probability, margin, divergence]
-    return Dynamics(*(np.full_like(given[0], np.nan) if a is None else np.asarray(a, dtype=np.float32) for a in arrays))
+from sama.scores import Context
 
 
 def context(
@@ -19,34 +13,40 @@ def context(
     labels: Any,
     logits: Any = None,
     norms: Any = None,
-    observed: Dynamics | None = None,
     features: Any = None,
     weights: Any = None,
     seed: int = 0,
     sample_ids: Any = None,
+    batch_size: int = 2,
+    **dynamics: Any,
 ) -> tuple[Context, list[Any]]:
-    """The context, and the list of what was asked for."""
+    """The context, and the list of what was asked for; `probability`, `margin` and `divergence` [visits, n] besides."""
     asked: list[Any] = []
-
-    def say(name: str, value: Any) -> Any:
-        def answer(*arguments: Any) -> Any:
-            asked.append((name, *arguments))
-            if value is None:
-                raise AssertionError(f"{name} was not given")
-            return value.first(*arguments) if isinstance(value, Dynamics) else np.array(value)
-
-        return answer
-
     labels = np.asarray(labels)
-    ids = [f"x/{k:03d}" for k in range(len(labels))] if sample_ids is None else sample_ids
+
+    def given(name: str, value: Any, *arguments: Any) -> np.ndarray:
+        asked.append((name, *arguments))
+        if value is None:
+            raise AssertionError(f"{name} was not given")
+        return np.array(value, dtype=np.float64)
+
+    def of_models(models: int, steps: int, reduce: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        whole = given("logits", logits, models, steps)
+        cuts = range(0, len(labels), batch_size)
+        batches = [(slice(k, k + batch_size), labels[k : k + batch_size]) for k in cuts]
+        return np.stack([np.concatenate([reduce(one[rows], own) for rows, own in batches]) for one in whole])
+
+    def visits(name: str, epochs: int | None) -> np.ndarray:
+        return given(name, dynamics.get(name), epochs)[:epochs].astype(np.float32)
+
     made = Context(
-        sample_ids=np.asarray(ids),
+        sample_ids=np.asarray([f"x/{k:03d}" for k in range(len(labels))] if sample_ids is None else sample_ids),
         labels=labels,
         seed=seed,
-        train_models=say("logits", logits),
-        gradient_norms=say("norms", norms),
-        dynamics=say("dynamics", observed),
-        features=say("features", features),
-        meta_weights=say("weights", weights),
+        of_models=of_models,
+        gradient_norms=lambda models, steps: given("norms", norms, models, steps),
+        dynamics=visits,
+        features=lambda encoder, weights: given("features", features, encoder, weights),
+        meta_weights=lambda: given("weights", weights),
     )
     return made, asked

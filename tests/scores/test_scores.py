@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sama.config import ScoresConfig
-from sama.scores import SCORES, Dynamics
-from tests.scores.contexts import context, dynamics
+from sama.scores import SCORES
+from tests.scores.contexts import context
 
 LN3 = math.log(3)  # softmax of (ln 3, 0) is (3/4, 1/4)
 EVEN, QUARTER, THREE = math.sqrt(0.5), math.sqrt(2) / 4, 3 * math.sqrt(2) / 4
 TWO_MODELS = [[[LN3, 0.0], [LN3, 0.0], [0.0, LN3]], [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]]
+OWN_FEATURES = {"encoder": None, "encoder_weights": None}
 BY_HAND = {  # method: (what the context says, knobs, scores)
     "el2n": (
         {"labels": [0, 1, 1], "logits": TWO_MODELS},
@@ -40,34 +42,34 @@ BY_HAND = {  # method: (what the context says, knobs, scores)
     "forgetting": (  # columns: learnt for good, forgotten twice, forgotten once and relearnt, never learnt, last visit
         {
             "labels": [0] * 5,
-            "observed": dynamics(margin=[[-1, 1, 1, -1, -1], [1, -1, -1, -1, -1], [1, 1, 1, 0, -1], [1, -1, 1, -1, 1]]),
+            "margin": ([[-1, 1, 1, -1, -1], [1, -1, -1, -1, -1], [1, 1, 1, 0, -1], [1, -1, 1, -1, 1]]),
         },
         {"epochs": None},
         [0.0, 2.0, 1.0, 4.0, 0.0],
     ),
     "aum": (
-        {"labels": [0] * 2, "observed": dynamics(margin=[[1, -4], [2, -2], [6, 0]])},
+        {"labels": [0] * 2, "margin": ([[1, -4], [2, -2], [6, 0]])},
         {"epochs": None},
         [3.0, -2.0],
     ),
     "dyn_unc": (  # sample deviation of a pair is |difference| / √2
-        {"labels": [0] * 2, "observed": dynamics([[0.0, 0.5], [0.4, 0.5], [0.2, 0.5]])},
+        {"labels": [0] * 2, "probability": ([[0.0, 0.5], [0.4, 0.5], [0.2, 0.5]])},
         {"window": 2, "epochs": None},
         [(0.4 + 0.2) / 2 / math.sqrt(2), 0.0],
     ),
     "dual": (
-        {"labels": [0] * 2, "observed": dynamics([[0.0, 0.9], [0.4, 0.5], [0.2, 0.5]])},
+        {"labels": [0] * 2, "probability": ([[0.0, 0.9], [0.4, 0.5], [0.2, 0.5]])},
         {"window": 2, "epochs": None},
         [(0.8 * 0.4 + 0.7 * 0.2) / 2 / math.sqrt(2), 0.3 * 0.4 / 2 / math.sqrt(2)],
     ),
     "tdds": (  # pairs (a, b) of divergences: norm of (a, b) − mean is |a − b| / √2; weights 0.9 · 0.1, 0.9
-        {"labels": [0] * 2, "observed": dynamics(divergence=[[np.nan] * 2, [1, 1], [3, 1], [4, 1]])},
+        {"labels": [0] * 2, "divergence": ([[np.nan] * 2, [1, 1], [3, 1], [4, 1]])},
         {"window": 3, "epochs": None, "decay": 0.9},
         [(0.09 * 2 + 0.9 * 1) / math.sqrt(2), 0.0],
     ),
     "prototype": (  # centroids: the ray of the first three, and the axis that mirrors the last two
         {"labels": [0] * 5, "features": [[3, 0], [1, 0], [5, 0], [0.6, 2.0], [-0.6, 2.0]]},
-        {"clusters": 2},
+        {**OWN_FEATURES, "clusters": 2},
         [0.0, 0.0, 0.0, *[1 - 2.0 / math.hypot(0.6, 2.0)] * 2],
     ),
     "meta_weight": ({"labels": [0] * 3, "weights": [0.2, 0.9, 0.4]}, {}, [0.2, 0.9, 0.4]),
@@ -96,7 +98,7 @@ def test_an_example_with_a_denied_label_is_the_hardest_and_hard_ends_are_true():
         "labels": [0, 1, 1],
         "logits": logits,
         "norms": [[0.1, 0.5, 3.0]],
-        "observed": dynamics(np.tile([0.9, 0.7, 0.1], (4, 1)), margin=np.tile([3, 1, -2], (4, 1))),
+        "margin": np.tile([3, 1, -2], (4, 1)),
         "weights": [0.9, 0.8, 0.1],
     }
     for method in ("el2n", "el2n_reversed", "grand", "forgetting", "aum", "meta_weight", "meta_weight_loss"):
@@ -109,7 +111,7 @@ def test_an_example_with_a_denied_label_is_the_hardest_and_hard_ends_are_true():
 def test_never_learnt_counts_more_than_any_number_of_events():
     flicker = np.array([[1.0], [-1.0]] * 5)  # forgotten at every second visit: nobody can be forgotten more often
     never = -np.ones((10, 1))
-    made, _ = context(labels=[0, 0], observed=dynamics(margin=np.hstack([flicker, never])))
+    made, _ = context(labels=[0, 0], margin=np.hstack([flicker, never]))
     values = SCORES["forgetting"].compute(made, epochs=None)
     assert values.tolist() == [5.0, 10.0]
 
@@ -147,71 +149,66 @@ def test_random_is_uniform_seeded_and_trains_nothing():
 def test_prototype_has_one_cluster_a_class_unless_told():
     features = np.eye(3)[[0, 0, 1, 1, 2, 2]]
     made, _ = context(labels=[0, 0, 1, 1, 2, 2], features=features)
-    np.testing.assert_allclose(SCORES["prototype"].compute(made, clusters=None), np.zeros(6), atol=1e-12)
-    assert SCORES["prototype"].compute(made, clusters=2).max() > 0.1
+    np.testing.assert_allclose(
+        SCORES["prototype"].compute(made, **OWN_FEATURES, clusters=None), np.zeros(6), atol=1e-12
+    )
+    assert SCORES["prototype"].compute(made, **OWN_FEATURES, clusters=2).max() > 0.1
 
 
 @pytest.mark.parametrize("method", ["forgetting", "aum", "dyn_unc", "tdds", "dual"])
-def test_epochs_reads_the_first_ones_only(method):
+def test_a_score_of_dynamics_reads_one_record_and_the_epochs_it_is_told(method):
     rng = np.random.default_rng(3)
-    arrays = [rng.normal(size=(9, 4)) for _ in range(3)]
-    other = [np.vstack([a[:6], rng.normal(size=(3, 4))]) for a in arrays]  # differs after the sixth epoch
+    records: dict[str, Any] = {name: rng.random((9, 4)) for name in ("probability", "margin", "divergence")}
     knobs = dict(getattr(ScoresConfig(), method)) | {"epochs": 6}
     if "window" in knobs:
         knobs["window"] = 4
-
-    def values(epochs, arrays):
-        made, _ = context(labels=[0] * 4, observed=Dynamics(*(a.astype(np.float32) for a in arrays)))
-        return SCORES[method].compute(made, **{**knobs, "epochs": epochs})
-
-    np.testing.assert_array_equal(values(6, arrays), values(6, other))
-    assert not np.array_equal(values(None, arrays), values(None, other))
-    with pytest.raises(ValueError, match="at most the 9 whole epochs of the observed training, got epochs = 10"):
-        values(10, arrays)
+    made, asked = context(labels=[0] * 4, **records)
+    SCORES[method].compute(made, **knobs)
+    name = {"forgetting": "margin", "aum": "margin", "tdds": "divergence"}.get(method, "probability")
+    assert asked == [(name, 6)]
 
 
 @pytest.mark.parametrize(("method", "most"), [("dyn_unc", 5), ("dual", 5), ("tdds", 4)])
 def test_a_window_longer_than_the_training_is_refused(method, most):
-    made, _ = context(labels=[0, 0], observed=dynamics(np.zeros((5, 2)), divergence=np.zeros((5, 2))))
+    made, _ = context(labels=[0, 0], probability=np.zeros((5, 2)), divergence=np.zeros((5, 2)))
     knobs = {"decay": 0.9} if method == "tdds" else {}
     with pytest.raises(ValueError, match=f"a window of at most {most} observations"):
         SCORES[method].compute(made, window=6, epochs=None, **knobs)
 
 
 def test_a_window_of_tdds_needs_two_divergences():
-    made, _ = context(labels=[0, 0], observed=dynamics(divergence=np.zeros((5, 2))))
+    made, _ = context(labels=[0, 0], divergence=np.zeros((5, 2)))
     with pytest.raises(ValueError, match="at least 3 predictions, got 2"):
         SCORES["tdds"].compute(made, window=2, epochs=None, decay=0.9)
 
 
 def test_more_clusters_than_examples_are_refused():
     with pytest.raises(ValueError, match="at most 2 clusters, one an example, got 3"):
-        SCORES["prototype"].compute(context(labels=[0, 1], features=np.eye(2))[0], clusters=3)
+        SCORES["prototype"].compute(context(labels=[0, 1], features=np.eye(2))[0], **OWN_FEATURES, clusters=3)
 
 
 @pytest.mark.parametrize("method", SCORES)
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 2**16))
-def test_a_score_belongs_to_the_example_whatever_the_order(method, seed):
+@given(seed=st.integers(0, 2**16), batch_size=st.integers(1, 12))
+def test_a_score_belongs_to_the_example_whatever_the_order_and_the_batches(method, seed, batch_size):
     rng = np.random.default_rng(seed)
     n, classes, visits = 12, 3, 8
     whole = {
         "labels": rng.integers(0, classes, n),
         "logits": rng.normal(size=(2, n, classes)),
         "norms": rng.random((2, n)),
-        "observed": Dynamics(*(rng.normal(size=(visits, n)).astype(np.float32) for _ in range(3))),
         "features": rng.normal(size=(n, 4)),
         "weights": rng.random(n),
         "sample_ids": rng.permutation([f"x/{k}" for k in range(n)]),
+        **{name: rng.normal(size=(visits, n)) for name in ("probability", "margin", "divergence")},
     }
     order = rng.permutation(n)
-    turned = {name: array[order] for name, array in whole.items() if name in ("labels", "weights", "sample_ids")}
-    turned |= {"logits": whole["logits"][:, order], "norms": whole["norms"][:, order]}
-    turned |= {"features": whole["features"][order]}
-    turned["observed"] = Dynamics(*(a[:, order] for a in vars(whole["observed"]).values()))
+    first = ("labels", "weights", "sample_ids", "features")
+    turned = {name: array[order] if name in first else array[:, order] for name, array in whole.items()}
     knobs = dict(getattr(ScoresConfig(), method, None) or {})
     knobs |= {name: value for name, value in {"window": 4, "epochs": None}.items() if name in knobs}
-    one, other = (SCORES[method].compute(context(**says)[0], **knobs) for says in (whole, turned))
+    one = SCORES[method].compute(context(**whole, batch_size=n)[0], **knobs)
+    other = SCORES[method].compute(context(**turned, batch_size=batch_size)[0], **knobs)
     assert one.shape == (n,)
     assert one.dtype == np.float64
     np.testing.assert_allclose(one[order], other, rtol=1e-12)

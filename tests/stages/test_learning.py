@@ -1,6 +1,7 @@
 """The stages that learn, by themselves: what they may see, what they cost, and that an interruption changes nothing."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from sama.bilevel import checkpoint
 from sama.bilevel.batches import ShuffledBatches
 from sama.bilevel.loop import StepResult, Weighting
-from sama.config import Config, validate
+from sama.config import Config, RetrainConfig, TrainingConfig, validate
 from sama.data import manifest as manifests
 from sama.errors import SamaError
 from sama.files import read_json, write_json
@@ -38,6 +39,9 @@ CONFIG = {
     "selection": {"pruning_ratios": [0.5]},
     "runtime": {"device": "cpu"},
 }
+
+
+EPOCHS = RetrainConfig(budget="epochs")
 
 
 def config(**changes: Any) -> Config:
@@ -68,7 +72,7 @@ def retrained(data: Path, out: Path, **options: Any) -> dict[str, bytes]:
     chosen = config()
     retrain.run(
         **paths(data), cell="full", out=out, work=out.with_name(out.name + "-work"), model=chosen.model,
-        training=chosen.training, runtime=chosen.runtime, **{"seed": 0, **options},
+        runtime=chosen.runtime, **{"seed": 0, "training": chosen.training, "retrain": chosen.retrain, **options},
     )  # fmt: skip
     return contents(out)
 
@@ -79,8 +83,9 @@ STAGES = {"meta_train": meta_trained, "retrain": retrained}
 def scored(data: Path, out: Path, method: str, weights: Path | None = None) -> dict[str, Any]:
     chosen = config()
     score.run(
-        **paths(data), method=method, weights=weights, out=out, summary=out.with_suffix(".json"), seed=0,
-        model=chosen.model, training=chosen.training, scores=chosen.scores, runtime=chosen.runtime,
+        **paths(data), method=method, weights=weights, out=out, summary=out.with_suffix(".json"),
+        work=out.with_name("work"), seed=0, model=chosen.model, training=chosen.training, scores=chosen.scores,
+        runtime=chosen.runtime,
     )  # fmt: skip
     return read_json(out.with_suffix(".json"))
 
@@ -153,7 +158,7 @@ def test_a_checkpoint_serves_only_the_run_that_made_it(data, tmp_path, monkeypat
     dataset = manifests.load(data / "images.npy", data / "seed0" / "manifest.parquet")
     train = dataset.split("train")
     pd.DataFrame({"sample_id": train.sample_id[:40]}).to_parquet(kept)
-    runs = [{}, {"seed": 1}, {"labels": "clean"}, {"kept": kept}]
+    runs = [{}, {"seed": 1}, {"labels": "clean"}, {"kept": kept}, {"kept": kept, "retrain": EPOCHS}]
     keys = []
 
     def stop(path, state, key):
@@ -252,9 +257,9 @@ def test_the_base_and_the_meta_level_draw_from_streams_of_their_own(data, tmp_pa
     made = []
 
     class Recorded(ShuffledBatches):
-        def __init__(self, examples, batch_size, seed, make):
+        def __init__(self, examples, batch_size, seed, make, **settings):
             made.append((examples, batch_size, seed))
-            super().__init__(examples, batch_size, seed, make)
+            super().__init__(examples, batch_size, seed, make, **settings)
 
     monkeypatch.setattr(meta_train, "ShuffledBatches", Recorded)
     chosen = config()
@@ -342,15 +347,15 @@ def test_a_method_that_does_not_suit_the_model_is_one_line(data, tmp_path):
 
 
 def test_scores_count_what_they_train(data, tmp_path, monkeypatch):
-    from sama import training
+    from sama.stages import _passes
 
-    seeds, train = [], training.train
+    seeds, train = [], _passes.train
 
     def recorded(*arguments, seed, **options):
         seeds.append(seed)
         return train(*arguments, seed=seed, **options)
 
-    monkeypatch.setattr(training, "train", recorded)
+    monkeypatch.setattr(_passes, "train", recorded)
     made = scored(data, tmp_path / "el2n.parquet", "el2n")
     # two models of three steps on 16 examples, each read over the 80 training examples afterwards
     assert made["cost"] == {"forward_examples": 2 * (3 * 16 + 80), "backward_examples": 2 * 3 * 16}
@@ -375,9 +380,9 @@ def test_a_score_does_not_depend_on_which_others_are_asked_for(data, tmp_path):
     for methods in (("random",), ("random", "margin")):
         out = tmp_path / f"{len(methods)}.parquet"
         score.run(
-            **paths(data), method="random", out=out, summary=out.with_suffix(".json"), seed=0, model=chosen.model,
-            training=chosen.training, scores=chosen.scores.model_copy(update={"methods": methods}),
-            runtime=chosen.runtime,
+            **paths(data), method="random", out=out, summary=out.with_suffix(".json"), work=out.with_name("work"),
+            seed=0, model=chosen.model, training=chosen.training,
+            scores=chosen.scores.model_copy(update={"methods": methods}), runtime=chosen.runtime,
         )  # fmt: skip
         hashes.append(read_json(out.with_suffix(".json"))["content_hash"])
     assert hashes[0] == hashes[1]
@@ -391,6 +396,7 @@ def test_models_behind_a_score_train_no_longer_than_the_schedule(data, tmp_path)
             method="el2n",
             out=tmp_path / "s.parquet",
             summary=tmp_path / "s.json",
+            work=tmp_path / "work",
             seed=0,
             model=chosen.model,
             training=chosen.training,
@@ -420,7 +426,7 @@ def test_kept_examples_come_with_their_own_images_and_labels(data):
     chosen = [3, 17, 40]
     kept = _common.examples(dataset, "train", kept=train.sample_id[chosen])
     assert kept.labels.tolist() == train.label[chosen].tolist()
-    np.testing.assert_array_equal(kept.images.numpy(), train.images[chosen])
+    np.testing.assert_array_equal(np.asarray(kept.images), np.asarray(train.images)[chosen])
     assert train.clean_label is not None
     clean = _common.examples(dataset, "train", labels="clean", kept=train.sample_id[chosen])
     assert clean.labels.tolist() == train.clean_label[chosen].tolist()
@@ -446,6 +452,56 @@ def test_retraining_follows_kept_and_labels(data, tmp_path):
     assert summary["cost"] == {"forward_examples": 12 * 16, "backward_examples": 12 * 16}
     other = retrained(data, tmp_path / "seed1", seed=1)
     assert other["model.safetensors"] != whole["model.safetensors"]
+
+
+def first_examples(data: Path, out: Path, count: int) -> Path:
+    """A kept list of the first `count` of the 80 training examples."""
+    train = manifests.load(data / "images.npy", data / "seed0" / "manifest.parquet").split("train")
+    pd.DataFrame({"sample_id": train.sample_id[:count]}).to_parquet(out)
+    return out
+
+
+def test_the_budget_of_epochs_is_the_recipe_with_fewer_steps(data, tmp_path):
+    kept = first_examples(data, tmp_path / "kept.parquet", 40)
+    training = TrainingConfig.model_validate({"steps": 12, "warmup_steps": 4, **METRICS})
+    half = training.model_copy(update={"steps": 6, "warmup_steps": 2})
+    found = retrained(data, tmp_path / "epochs", kept=kept, training=training, retrain=EPOCHS)
+    assert found == retrained(data, tmp_path / "steps", kept=kept, training=half)
+    summary = read_json(tmp_path / "epochs" / "summary.json")
+    assert summary["steps"] == 6 and summary["cost"] == {"forward_examples": 6 * 16, "backward_examples": 6 * 16}
+    lines = [json.loads(line) for line in found["metrics.jsonl"].splitlines()]
+    assert [line["step"] for line in lines] == [3, 6]  # every third step, as before
+    assert lines[-1]["learning_rate"] == 0.0  # the cosine ends with the training
+    whole = retrained(data, tmp_path / "whole", training=training, retrain=EPOCHS)
+    assert whole == retrained(data, tmp_path / "same", training=training)
+
+
+@pytest.mark.parametrize(("kept", "steps", "warmup"), [(80, 12, 4), (41, 6, 2), (54, 8, 3), (3, 1, 0), (1, 1, 0)])
+def test_steps_of_the_budgets_by_hand(kept, steps, warmup):
+    training = TrainingConfig(steps=12, warmup_steps=4)
+    fewer = retrain.budgeted(training, "epochs", kept=kept, examples=80)
+    assert fewer == training.model_copy(update={"steps": steps, "warmup_steps": warmup})
+    assert retrain.budgeted(training, "steps", kept=kept, examples=80) == training
+
+
+def test_a_shortened_retraining_is_continued_where_it_was(data, tmp_path, monkeypatch):
+    options = {"kept": first_examples(data, tmp_path / "kept.parquet", 50), "retrain": EPOCHS}
+    calm = retrained(data, tmp_path / "calm", **options)
+    save = checkpoint.save
+
+    def save_and_die(path, state, key):
+        save(path, state, key)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint, "save", save_and_die)
+        retrained(data, tmp_path / "killed", **options)
+    saved = tmp_path / "killed-work" / "checkpoint.pt"
+    assert saved.is_file()
+    seen: list[int] = []
+    monkeypatch.setattr(checkpoint, "save", lambda path, state, key: seen.append(state["step"]))
+    assert retrained(data, tmp_path / "killed", **options) == calm
+    assert seen == []  # steps 6 to 8 of 8: nothing was run twice
 
 
 def test_initialisation_follows_the_seed_alone(data):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 
 from sama.bilevel import checkpoint
 from sama.config import Config, validate
@@ -14,7 +15,7 @@ from sama.errors import SamaError
 from sama.files import read_facts, read_json, write_parquet
 from sama.scores import SCORES
 from sama.stages import meta_train, observe, prepare, retrain, score, select
-from sama.stages._arrays import read_arrays, write_arrays
+from sama.stages._arrays import read_array, write_arrays
 
 RECIPE = {"steps": 25, "batch_size": 16, "log_every": 5, "checkpoint_every": 10, "augment": {"crop_padding": 1}}
 CONFIG = {
@@ -74,8 +75,9 @@ def watch(data: Path, out: Path, chosen: Config | None = None) -> Path:
 def scored(data: Path, out: Path, method: str, observed: Path | None = None, chosen: Config | None = None, **more: Any):
     chosen = chosen or config()
     score.run(
-        **paths(data), method=method, observed=observed, out=out, summary=out.with_suffix(".json"), seed=0,
-        model=chosen.model, training=chosen.training, scores=chosen.scores, runtime=chosen.runtime, **more,
+        **paths(data), method=method, observed=observed, out=out, summary=out.with_suffix(".json"),
+        work=out.with_name(out.stem + "-work"), seed=0, model=chosen.model, training=chosen.training,
+        scores=chosen.scores, runtime=chosen.runtime, **more,
     )  # fmt: skip
     return read_json(out.with_suffix(".json"))
 
@@ -116,14 +118,30 @@ def test_what_is_observed(data, observed):
     assert summary["visits"] == 5  # 25 steps of 16 on 80 examples
     assert summary["cost"] == {"forward_examples": 400, "backward_examples": 400}
     names = ("probability", "margin", "divergence")
-    probability, margin, divergence = read_arrays(observed / "dynamics.safetensors", ids_of(data), names)
+    records = [read_array(observed / "dynamics.safetensors", ids_of(data), name) for name in names]
+    probability, margin, divergence = records
     assert probability.shape == margin.shape == divergence.shape == (5, TRAIN)
     assert probability.dtype == np.float32
     assert np.isfinite(margin).all()
     assert np.isfinite(divergence[1:]).all()
     assert (margin > 0)[-1].mean() > (margin > 0)[0].mean()  # it learns
-    (features,) = read_arrays(observed / "features.safetensors", ids_of(data), ("features",))
+    features = read_array(observed / "features.safetensors", ids_of(data), "features")
     assert len(features) == TRAIN
+
+
+def test_what_is_large_can_be_left_out(data, observed, tmp_path):
+    lean = watch(data, tmp_path / "lean", config(observe={"divergence": False, "features": False}))
+    assert sorted(path.name for path in lean.iterdir()) == ["dynamics.safetensors", "metrics.jsonl", "summary.json"]
+    with safe_open(lean / "dynamics.safetensors", "numpy") as content:
+        assert sorted(content.keys()) == ["margin", "probability", "sample_id"]
+    for method in ("aum", "dual"):
+        scored(data, tmp_path / "whole.parquet", method, observed)
+        scored(data, tmp_path / "part.parquet", method, lean)
+        assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "part.parquet").read_bytes()
+    with pytest.raises(SamaError, match="expected an array 'divergence', got margin, probability, sample_id"):
+        scored(data, tmp_path / "s.parquet", "tdds", lean)
+    with pytest.raises(SamaError, match=r"features\.safetensors: missing"):
+        scored(data, tmp_path / "s.parquet", "prototype", lean)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +185,11 @@ def test_too_much_or_too_little_to_observe_is_refused(data, tmp_path, change, me
 @pytest.mark.parametrize(
     ("method", "knobs", "message"),
     [
-        ("dual", {"window": 3, "epochs": 30}, r"scores\.dual: expected at most the 5 whole epochs .* epochs = 30"),
+        (
+            "dual",
+            {"window": 3, "epochs": 30},
+            r"dynamics\.safetensors: has 5 whole epochs .* expected at least epochs = 30",
+        ),
         ("dyn_unc", {"window": 6}, r"scores\.dyn_unc: expected a window of at most 5"),
         ("prototype", {"clusters": 81}, r"scores\.prototype: expected at most 80 clusters"),
     ],
@@ -192,8 +214,8 @@ def test_what_is_missing_or_of_other_examples_is_named(data, observed, tmp_path)
     path.write_bytes(b"half")
     with pytest.raises(SamaError, match=r"dynamics\.safetensors: not a whole safetensors file"):
         scored(data, tmp_path / "s.parquet", "aum", tmp_path)
-    write_arrays(path, ids, margin=np.zeros((5, TRAIN)))
-    with pytest.raises(SamaError, match="expected an array 'probability', got margin, sample_id"):
+    write_arrays(path, ids, probability=np.zeros((5, TRAIN)))
+    with pytest.raises(SamaError, match="expected an array 'margin', got probability, sample_id"):
         scored(data, tmp_path / "s.parquet", "aum", tmp_path)
     arrays = dict.fromkeys(("probability", "margin", "divergence"), np.zeros((5, TRAIN), dtype=np.float32))
     write_arrays(path, ids[::-1], **arrays)  # a re-ordered data set
@@ -229,8 +251,16 @@ def test_every_strategy_selects_from_a_score(data, observed, tmp_path):
         "stratified": selected(data, tmp_path / "s.parquet", tmp_path / "k.parquet", {"strategy": "stratified"}),
         "d2": selected(data, tmp_path / "s.parquet", tmp_path / "k.parquet", {"strategy": "d2"}, **features),
     }
-    assert [len(ids) for ids in chosen.values()] == [40, 40, 40]
-    assert len({tuple(ids) for ids in chosen.values()}) == 3
+    scored(data, tmp_path / "u.parquet", "dual", observed)
+    beta = {"strategy": "beta", "beta": {"epochs": 5}}
+    dynamics = {"dynamics": observed / "dynamics.safetensors"}
+    chosen["beta"] = selected(data, tmp_path / "u.parquet", tmp_path / "k.parquet", beta, **dynamics)
+    assert [len(ids) for ids in chosen.values()] == [40, 40, 40, 40]
+    assert len({tuple(ids) for ids in chosen.values()}) == 4
+    with pytest.raises(SamaError, match=r"has 5 whole epochs .* expected at least epochs = 30"):
+        selected(data, tmp_path / "u.parquet", tmp_path / "k.parquet", {"strategy": "beta"}, **dynamics)
+    with pytest.raises(SamaError, match="beta needs --dynamics"):
+        selected(data, tmp_path / "u.parquet", tmp_path / "k.parquet", beta)
     frame = pd.read_parquet(tmp_path / "s.parquet").sort_values("score")
     hardest = set(frame["sample_id"][:8])  # AUM has its hard examples at the low end
     assert not hardest & set(chosen["stratified"])

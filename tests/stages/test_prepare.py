@@ -97,7 +97,9 @@ def test_an_image_stands_in_the_row_that_its_id_names(tmp_path):
     for name in dataset.split_names:
         split = dataset.split(name)
         index = np.array([int(name.split("/")[1]) for name in split.sample_id])
-        assert np.array_equal(split.images[:, 0], np.rint(values[index].reshape(-1, 8, 8) * 255 / 16).astype(np.uint8))
+        assert np.array_equal(
+            np.asarray(split.images)[:, 0], np.rint(values[index].reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
+        )
         assert clean(split).tolist() == labels[index].tolist()
 
 
@@ -169,7 +171,7 @@ def test_hashes_cover_ids_labels_and_pixels(tmp_path):
 
 def test_statistics_are_of_the_train_split(tmp_path):
     dataset = opened(prepare(tmp_path / "data"))
-    train = dataset.split("train").images / 255.0
+    train = np.asarray(dataset.split("train").images) / 255.0
     assert np.allclose(dataset.channel_mean, train.mean(), atol=1e-12)
     assert np.allclose(dataset.channel_std, train.std(), atol=1e-12)
 

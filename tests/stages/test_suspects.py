@@ -28,7 +28,9 @@ class Reader(nn.Module):
     def __init__(self, dataset: Dataset) -> None:
         super().__init__()
         train = dataset.split("train")
-        self.learned = {int(image.flat[0]): int(label) for image, label in zip(train.images, train.label, strict=True)}
+        self.learned = {
+            int(image.flat[0]): int(label) for image, label in zip(np.asarray(train.images), train.label, strict=True)
+        }
         self.mean, self.std = dataset.channel_mean[0], dataset.channel_std[0]
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ def opened(folder: Path, seed: int) -> Dataset:
 
 def run(folder: Path, seeds: tuple[int, ...] = SEEDS, methods: Any = ("meta_weight", "random")) -> Path:
     suspects.run(
-        data=folder / "data",
+        images=folder / "data/images.npy",
         meta=folder / "meta",
         kept=folder / "kept",
         out=folder / "suspects",

@@ -11,6 +11,7 @@ import yaml
 
 from sama.config import DataConfig, NoiseConfig, SplitConfig
 from sama.stages import prepare
+from tests.forked import sama
 from tests.workflow.clones import miniature
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,9 +51,7 @@ def retrain(data: Path, out: Path, tmp_path: Path, **overlay: object) -> subproc
         "seed": 0,
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return subprocess.run(
-        [sys.executable, "-m", "sama.cli", "retrain", *words], cwd=tmp_path, capture_output=True, text=True
-    )
+    return sama("retrain", *words, folder=tmp_path)
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -107,7 +106,7 @@ def test_kept_ids_of_other_data_are_refused(data: Path, tmp_path: Path) -> None:
     words = ["--config", str(tmp_path / "config.yaml"), "--images", str(data / "images.npy"), "--manifest"]
     words += [str(data / "seed0/manifest.parquet"), "--cell", "x", "--out", str(tmp_path / "out"), "--work"]
     words += [str(tmp_path / "work"), "--seed", "0", "--kept", str(tmp_path / "kept.parquet")]
-    done = subprocess.run([sys.executable, "-m", "sama.cli", "retrain", *words], capture_output=True, text=True)
+    done = sama("retrain", *words, folder=tmp_path)
     assert "kept id digits/99999 is not in split train" in last_line(done)
 
 

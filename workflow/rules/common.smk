@@ -34,6 +34,10 @@ CELLS = WHOLE + [f"{method}_{ratio}" for method in METHODS for ratio in RATIOS]
 # planted noise makes another data set of every seed: verdicts over seeds are put together where the labels are the same
 JUDGES = SEEDS if CONFIG.data.noise.kind == "none" else SEEDS[:1]
 SETTINGS = f"{RESULTS}/config.yaml"
+# where images stay encoded, jobs decode them by threads of their own
+ENCODED = CONFIG.data.storage == "encoded"
+IMAGES = f"{RESULTS}/data/images.{'parquet' if ENCODED else 'npy'}"
+THREADS = CONFIG.runtime.threads + (CONFIG.runtime.workers if ENCODED else 0)
 GPUS = 1 if CONFIG.runtime.device == "cuda" else 0
 
 environment.inherit(Path(workflow.basedir), CONFIG, LOGS, GPUS)
@@ -44,6 +48,13 @@ wildcard_constraints:
     method="|".join(METHODS),
     ratio="|".join(ratio.replace(".", r"\.") for ratio in RATIOS),
     whole="|".join(WHOLE),
+
+
+def reads(method):
+    """What a score needs of another stage: see `sama.scores.Score`. With an encoder of its own, prototype needs nothing."""
+    if method == "prototype" and CONFIG.scores.prototype.encoder:
+        return None
+    return SCORES[method].reads
 
 
 def sources(stage):
@@ -57,6 +68,7 @@ def settings(stage):
     if stage in ("select", "score"):
         # what a wildcard carries is no parameter: another ratio or method must not re-run those that were there
         del values["selection"]["pruning_ratios"], values["scores"]["methods"]
+    del values["runtime"]["workers"]  # changes no result
     sections = [key for key in STAGES[stage]["sections"] if key != "launcher"]
     return json.dumps({key: values[key] for key in sections})
 

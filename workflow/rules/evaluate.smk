@@ -26,7 +26,7 @@ rule evaluate:
         f"{LOGS}/benchmarks/evaluate/seed{{seed}}.tsv"
     conda:
         "../../envs/sama.yaml"
-    threads: CONFIG.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=4000,
         gpu=GPUS,

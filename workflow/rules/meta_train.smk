@@ -19,7 +19,7 @@ rule meta_train:
         f"{LOGS}/benchmarks/meta_train/seed{{seed}}.tsv"
     conda:
         "../../envs/sama.yaml"
-    threads: CONFIG.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=4000,
         gpu=GPUS,

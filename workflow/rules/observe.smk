@@ -8,8 +8,14 @@ rule observe:
         manifest=f"{RESULTS}/data/seed{{seed}}/manifest.parquet",
         facts=f"{RESULTS}/data/seed{{seed}}/manifest.json",
     output:
+        **(
+            {
+                "features": f"{RESULTS}/scores/seed{{seed}}/observed/features.safetensors"
+            }
+            if CONFIG.observe.features
+            else {}
+        ),
         dynamics=f"{RESULTS}/scores/seed{{seed}}/observed/dynamics.safetensors",
-        features=f"{RESULTS}/scores/seed{{seed}}/observed/features.safetensors",
         metrics=f"{RESULTS}/scores/seed{{seed}}/observed/metrics.jsonl",
         summary=f"{RESULTS}/scores/seed{{seed}}/observed/summary.json",
     log:
@@ -18,7 +24,7 @@ rule observe:
         f"{LOGS}/benchmarks/observe/seed{{seed}}.tsv"
     conda:
         "../../envs/sama.yaml"
-    threads: CONFIG.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=4000,
         gpu=GPUS,

@@ -5,7 +5,12 @@ rule prepare:
     input:
         src=sources("prepare"),
     output:
-        images=f"{RESULTS}/data/images.npy",
+        images=IMAGES,
+        copied=(
+            f"{RESULTS}/data/images.bin"
+            if ENCODED and CONFIG.data.source == "parquet"
+            else []
+        ),
         dataset=f"{RESULTS}/data/dataset.json",
         manifests=expand(f"{RESULTS}/data/seed{{seed}}/manifest.parquet", seed=SEEDS),
         facts=expand(f"{RESULTS}/data/seed{{seed}}/manifest.json", seed=SEEDS),

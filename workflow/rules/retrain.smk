@@ -18,7 +18,7 @@ rule retrain:
         f"{LOGS}/benchmarks/retrain/seed{{seed}}_{{method}}_{{ratio}}.tsv"
     conda:
         "../../envs/sama.yaml"
-    threads: CONFIG.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=4000,
         gpu=GPUS,

@@ -11,7 +11,7 @@ rule score:
             "meta": rules.meta_train.output,
             "meta_loss": rules.meta_train_loss.output,
             "observed": rules.observe.output,
-        }.get(SCORES[w.method].reads, []),
+        }.get(reads(w.method), []),
     output:
         scores=f"{RESULTS}/scores/seed{{seed}}/{{method}}.parquet",
         summary=f"{RESULTS}/scores/seed{{seed}}/{{method}}.json",
@@ -21,24 +21,25 @@ rule score:
         f"{LOGS}/benchmarks/score/seed{{seed}}_{{method}}.tsv"
     conda:
         "../../envs/sama.yaml"
-    threads: CONFIG.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=4000,
         gpu=GPUS,
     params:
         config=settings("score"),
         settings=SETTINGS,
+        work=f"{WORK}/score_seed{{seed}}_{{method}}",
         read=lambda w, input: {
             "meta": "--weights {}/weights.parquet",
             "meta_loss": "--weights {}/weights.parquet",
             "observed": "--observed {}",
         }
-        .get(SCORES[w.method].reads, "")
+        .get(reads(w.method), "")
         .format(*map(os.path.dirname, input.read[:1])),
     shell:
         "exec python -m sama.cli $LAUNCH_SCORE score --config {params.settings} --images {input.images} --manifest {input.manifest} {params.read}"
         " --method {wildcards.method} --out {output.scores} --summary {output.summary}"
-        " --seed {wildcards.seed} &> {log}"
+        " --work {params.work} --seed {wildcards.seed} &> {log}"
 
 
 rule phase_search:

@@ -9,6 +9,11 @@ rule select:
         features=(
             rules.observe.output.features if CONFIG.selection.strategy == "d2" else []
         ),
+        dynamics=(
+            rules.observe.output.dynamics
+            if CONFIG.selection.strategy == "beta"
+            else []
+        ),
     output:
         kept=f"{RESULTS}/kept/seed{{seed}}/{{method}}_{{ratio}}.parquet",
     log:
@@ -22,11 +27,16 @@ rule select:
     params:
         config=settings("select"),
         settings=SETTINGS,
-        features=lambda w, input: (
-            f"--features {input.features}" if input.features else ""
+        reads=lambda w, input: " ".join(
+            f"--{name} {path}"
+            for name, path in (
+                ("features", input.features),
+                ("dynamics", input.dynamics),
+            )
+            if path
         ),
     shell:
-        "exec python -m sama.cli select --config {params.settings} --scores {input.scores} --manifest {input.manifest} {params.features}"
+        "exec python -m sama.cli select --config {params.settings} --scores {input.scores} --manifest {input.manifest} {params.reads}"
         " --seed {wildcards.seed} --ratio {wildcards.ratio} --out {output.kept} &> {log}"
 
 

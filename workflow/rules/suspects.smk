@@ -30,19 +30,18 @@ rule suspects:
         f"{LOGS}/benchmarks/suspects.tsv"
     conda:
         "../../envs/sama.yaml"
-    threads: CONFIG.runtime.threads
+    threads: THREADS
     resources:
         mem_mb=4000,
         gpu=GPUS,
     params:
         config=settings("suspects"),
         settings=SETTINGS,
-        data=subpath(input.images, parent=True),
         results=subpath(output.kept, ancestor=2),
         folder=subpath(output.kept, parent=True),
         seeds=",".join(map(str, JUDGES)),
     shell:
-        "exec python -m sama.cli suspects --config {params.settings} --data {params.data} --meta {params.results}/meta --kept {params.results}/kept"
+        "exec python -m sama.cli suspects --config {params.settings} --images {input.images} --meta {params.results}/meta --kept {params.results}/kept"
         " --out {params.folder} --seeds {params.seeds} &> {log}"
 
 

@@ -3,11 +3,11 @@
 import difflib
 from types import MappingProxyType
 
-from sama.data.sources import cifar, digits, fashion_mnist, image_folder, parquet
-from sama.data.sources.base import Opener, Part, Source, SourceOptions
+from sama.data.sources import cifar, digits, fashion_mnist, image_folder, parquet, webdataset
+from sama.data.sources.base import Opener, Part, Picture, Source, SourceOptions
 from sama.errors import SamaError
 
-__all__ = ["SOURCES", "Part", "Source", "SourceOptions", "open_source"]
+__all__ = ["SOURCES", "Part", "Picture", "Source", "SourceOptions", "open_source"]
 
 SOURCES: MappingProxyType[str, Opener] = MappingProxyType(
     {
@@ -17,6 +17,7 @@ SOURCES: MappingProxyType[str, Opener] = MappingProxyType(
         "cifar100": cifar.open_cifar100,
         "image_folder": image_folder.open_image_folder,
         "parquet": parquet.open_parquet,
+        "webdataset": webdataset.open_webdataset,
     }
 )
 

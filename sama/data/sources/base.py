@@ -2,26 +2,54 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sama.data.encoded import Locations
+from sama.data.images import CorruptImageError, open_encoded
 from sama.errors import SamaError
 
-Decoder = Callable[[NDArray[np.int64]], Iterator[tuple[Image.Image, str]]]
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a source: held, or a function that gives it encoded; `place` is where it stands, for messages."""
+
+    content: Image.Image | Callable[[], bytes]
+    place: str
+
+    def encoded(self) -> bytes:
+        """Its bytes as they stand; a `CorruptImageError` where there are none."""
+        if isinstance(self.content, Image.Image):
+            raise TypeError(f"{self.place}: an image that is held has no encoding")
+        return self.content()
+
+    def open(self) -> Image.Image:
+        """The decoded image; a `CorruptImageError` where it is corrupt or missing."""
+        return self.content if isinstance(self.content, Image.Image) else open_encoded(self.encoded(), self.place)
+
+
+Reader = Callable[[NDArray[np.int64]], Iterator[Picture]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """The n examples of one part; `read(rows)` decodes those rows, ascending, as (image, the place it stands)."""
+    """The n examples of one part; `read(rows)` gives those rows, ascending.
+
+    `encoded`: whether the pictures have bytes of their own; `locations`: where those stand, if reading them there one
+    by one is cheap.
+    """
 
     sample_id: NDArray[np.str_]  # [n], unique
     label: NDArray[np.int64]  # [n], what a learner may see
     clean_label: NDArray[np.int64] | None  # [n], where it is known to differ from `label`
     origin: NDArray[np.str_]  # [n], where the image came from; never an absolute path
-    read: Decoder
+    read: Reader
+    encoded: bool = False
+    locations: Locations | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -86,8 +114,54 @@ def array_part(prefix: str, origin: str, images: NDArray[np.uint8], labels: NDAr
     """A part held in memory: images uint8 [n, height, width] or [n, height, width, 3], labels [n]."""
     sample_id = numbered(prefix, len(labels))
 
-    def read(rows: NDArray[np.int64]) -> Iterator[tuple[Image.Image, str]]:
+    def read(rows: NDArray[np.int64]) -> Iterator[Picture]:
         for row in rows:
-            yield Image.fromarray(images[row]), str(sample_id[row])
+            yield Picture(Image.fromarray(images[row]), str(sample_id[row]))
 
     return Part(sample_id, labels.astype(np.int64), None, np.full(len(labels), origin), read)
+
+
+def stored_part(
+    folder: Path,
+    locations: Locations,
+    sample_id: NDArray[np.str_],
+    label: NDArray[np.int64],
+    clean_label: NDArray[np.int64] | None,
+    origin: NDArray[np.str_],
+) -> Part:
+    """A part whose encoded images stand in files below `folder`."""
+
+    def read(rows: NDArray[np.int64]) -> Iterator[Picture]:
+        for row in rows.tolist():
+            yield Picture(partial(locations.read, folder, row), str(folder / locations.place(row)))
+
+    return Part(sample_id, label, clean_label, origin, read, encoded=True, locations=locations)
+
+
+def missing_picture(place: str) -> Picture:
+    """A picture that is not there."""
+
+    def refuse() -> bytes:
+        raise CorruptImageError(f"{place}: expected an encoded image in bytes, got null")
+
+    return Picture(refuse, place)
+
+
+def class_names_of(folder: Path, largest: Callable[[], int]) -> tuple[str, ...]:
+    """Class names, a line each, of `class_names.txt` in `folder`; without that file the numbers 0 … `largest()`.
+
+    Raises:
+        SamaError: a name is empty or stands twice.
+    """
+    path = folder / "class_names.txt"
+    if not path.is_file():
+        return tuple(str(label) for label in range(largest() + 1))
+    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    while names and not names[-1]:
+        names.pop()
+    for row, name in enumerate(names):
+        if not name or name in names[:row]:
+            raise SamaError(f"{path}: line {row + 1}: expected a class name of its own, got {name!r}")
+    if not names:
+        raise SamaError(f"{path}: expected a class name a line, got an empty file")
+    return tuple(names)

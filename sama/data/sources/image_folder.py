@@ -6,15 +6,13 @@ their extension, are passed over; a folder inside a class folder is an error.
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+import pyarrow as pa
 
-from sama.data.images import open_encoded
-from sama.data.sources.base import Part, Source, SourceOptions
+from sama.data.encoded import WHOLE, Locations
+from sama.data.sources.base import Part, Source, SourceOptions, stored_part
 from sama.errors import SamaError
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -62,13 +60,10 @@ def _part(folder: Path, name: str, class_names: tuple[str, ...]) -> Part:
     found.sort()
     sample_id = np.array([path for path, _ in found], dtype=np.str_)
 
-    def read(rows: NDArray[np.int64]) -> Iterator[tuple[Image.Image, str]]:
-        for row in rows:
-            path = folder / str(sample_id[row])
-            yield open_encoded(path, str(path)), str(path)
-
     labels = np.array([label for _, label in found], dtype=np.int64)
-    return Part(sample_id, labels, None, sample_id, read)
+    files = pa.array((path for path, _ in found), pa.string(), size=len(found))
+    locations = Locations(files, np.zeros_like(labels), np.full_like(labels, WHOLE))
+    return stored_part(folder, locations, sample_id, labels, None, sample_id)
 
 
 def _class_names(base: Path) -> tuple[str, ...]:

@@ -7,17 +7,15 @@ files (a line a class), else the numbers up to the largest label of the training
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
-from sama.data.images import CorruptImageError, open_encoded
-from sama.data.sources.base import Part, Source, SourceOptions, numbered
+from sama.data.sources.base import Part, Picture, Source, SourceOptions, class_names_of, missing_picture, numbered
 from sama.errors import SamaError
 
 READ_AT_ONCE = 256  # encoded images held in memory while they are decoded
@@ -42,27 +40,14 @@ def open_parquet(options: SourceOptions) -> Source:
         raise SamaError(f"{folder}: expected files train-*.parquet, found none")
     held_out = sorted(folder.glob("test-*.parquet")) or sorted(folder.glob("validation-*.parquet"))
     clean, observed = options.label_column, options.observed_label_column
-    listed = folder / "class_names.txt"
-    if listed.is_file():
-        class_names = _read_class_names(listed)
-    else:
+
+    def largest() -> int:
         columns = [clean] if observed is None else [clean, observed]
-        largest = max(int(_labels(path, column, None).max(initial=0)) for path in files for column in columns)
-        class_names = tuple(str(label) for label in range(largest + 1))
+        return max(int(_labels(path, column, None).max(initial=0)) for path in files for column in columns)
+
+    class_names = class_names_of(folder, largest)
     train = _part(files, clean, observed, class_names)
     return Source(class_names, 3, train, _part(held_out, clean, None, class_names) if held_out else None)
-
-
-def _read_class_names(path: Path) -> tuple[str, ...]:
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    while names and not names[-1]:
-        names.pop()
-    for row, name in enumerate(names):
-        if not name or name in names[:row]:
-            raise SamaError(f"{path}: line {row + 1}: expected a class name of its own, got {name!r}")
-    if not names:
-        raise SamaError(f"{path}: expected a class name a line, got an empty file")
-    return tuple(names)
 
 
 def _part(paths: list[Path], clean: str, observed: str | None, class_names: tuple[str, ...]) -> Part:
@@ -75,12 +60,10 @@ def _part(paths: list[Path], clean: str, observed: str | None, class_names: tupl
         ids.append(numbered(path.name, len(labels[-1])))
         files.append(_File(path, sum(file.count for file in files), len(labels[-1])))
 
-    def read(rows: NDArray[np.int64]) -> Iterator[tuple[Image.Image, str]]:
+    def read(rows: NDArray[np.int64]) -> Iterator[Picture]:
         for file in files:
             wanted = rows[(rows >= file.first) & (rows < file.first + file.count)] - file.first
-            for row, encoded in _encoded(file.path, wanted):
-                place = f"{file.path}: row {row}"
-                yield open_encoded(BytesIO(encoded), place), place
+            yield from _pictures(file.path, wanted)
 
     return Part(
         sample_id=np.concatenate(ids),
@@ -88,6 +71,7 @@ def _part(paths: list[Path], clean: str, observed: str | None, class_names: tupl
         clean_label=np.concatenate(clean_labels) if observed else None,
         origin=np.concatenate([np.full(file.count, file.path.name) for file in files]),
         read=read,
+        encoded=True,
     )
 
 
@@ -131,8 +115,8 @@ def _labels(path: Path, column: str, class_names: tuple[str, ...] | None) -> NDA
     return labels
 
 
-def _encoded(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[int, bytes]]:
-    """(row, encoded image) of the wanted rows, ascending, a few in memory at a time."""
+def _pictures(path: Path, rows: NDArray[np.int64]) -> Iterator[Picture]:
+    """The images of the wanted rows, ascending, a few in memory at a time."""
     if not len(rows):
         return
     with _open(path) as opened:
@@ -141,9 +125,11 @@ def _encoded(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[int, bytes]]
             inside = rows[(rows >= first) & (rows < first + batch.num_rows)]
             images = batch.column("image").take(pa.array(inside - first)).to_pylist() if len(inside) else []
             for row, image in zip(inside.tolist(), images, strict=True):
-                if image is None or image["bytes"] is None:
-                    raise CorruptImageError(
-                        f"{path}: row {row}: column 'image': expected an encoded image in bytes, got null"
-                    )
-                yield row, image["bytes"]
+                place = f"{path}: row {row}"
+                content = None if image is None else image["bytes"]
+                yield (
+                    missing_picture(f"{place}: column 'image'")
+                    if content is None
+                    else Picture(partial(bytes, content), place)
+                )
             first += batch.num_rows

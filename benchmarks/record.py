@@ -1,0 +1,79 @@
+"""Keep the outcome of an experiment beside what made it, and print it as markdown tables.
+
+`python -m benchmarks.record results/NAME benchmarks/results/cpu/NAME.json --command "snakemake …"` writes the summary
+over the seeds, the configuration, the commit, the command and the hardware of this machine; run it where the experiment
+ran. Cells are means ± 1 sample sd over the seeds. Cost is that of the search, in full trainings.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from sama.files import read_json, write_json
+from sama.report.style import label
+
+
+def hardware() -> dict[str, Any]:
+    """What the figures depend on; nothing that names the machine."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"machine": platform.machine(), "cores": os.cpu_count(), "gpu": gpu, "torch": torch.__version__}
+
+
+def recorded(results: Path, command: str) -> dict[str, Any]:
+    """The record of the experiment in the folder `results`; its configuration is without the machine's data root."""
+    commit = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    return {
+        "command": command,
+        "commit": subprocess.run(commit, capture_output=True, text=True, check=True).stdout.strip(),
+        "hardware": hardware(),
+        "config": {**yaml.safe_load((results / "config.yaml").read_text(encoding="utf-8")), "data_root": None},
+        "summary": read_json(results / "summary.json"),
+    }
+
+
+def cell(values: list[float], scale: float = 1.0, digits: int = 3) -> str:
+    """Mean ± sd of the seeds; the mean alone where there is one."""
+    scaled = scale * np.asarray(values)
+    spread = f" ± {scaled.std(ddof=1):.{digits}f}" if len(scaled) > 1 else ""
+    return f"{scaled.mean():.{digits}f}{spread}"
+
+
+def tables(summary: dict[str, Any]) -> str:
+    """Test accuracy in percent by method and ratio, the best at the first ratio on top; then the whole trainings."""
+    pruned_by = summary["pruned"]
+    ratios = sorted(next(iter(pruned_by.values())), key=float)
+    best = sorted(pruned_by, key=lambda method: -float(np.mean(pruned_by[method][ratios[0]]["accuracy"])))
+    rows = [["score", *(f"{100 * float(ratio):g} % pruned" for ratio in ratios), "AUC", "cost"]]
+    for method in best:
+        accuracies = [cell(pruned_by[method][ratio]["accuracy"], 100, 1) for ratio in ratios]
+        found = summary["noise_detection"].get(method)
+        auc = cell(found["auc"]) if found else "–"
+        rows.append([label(method), *accuracies, auc, f"{np.mean(summary['search_cost'][method]):.2f}"])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|---" * len(rows[0]) + "|")
+    names = {"full": "all observed labels", "clean": "all clean labels", "meta": "the meta-trained model"}
+    whole = [f"{name} {cell(summary[key]['accuracy'], 100, 1)}" for key, name in names.items() if summary.get(key)]
+    return "\n".join(lines) + f"\n\nNothing pruned: {'; '.join(whole)}.\n"
+
+
+def main() -> None:
+    """Write the record, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, help="results/NAME")
+    parser.add_argument("out", type=Path, help="JSON file")
+    parser.add_argument("--command", required=True, help="what was typed to run the experiment")
+    arguments = parser.parse_args()
+    record = recorded(arguments.results, arguments.command)
+    write_json(arguments.out, record)
+    print(tables(record["summary"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Several processes that run one stage together, as torchrun starts them (`RANK` and `WORLD_SIZE` in the environment).
+
+A stage that knows nothing of them runs in the first alone. One that shares its work joins them, gathers in the first
+process, which writes, and the others leave (`Handed`).
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from sama.errors import SamaError
+
+if TYPE_CHECKING:
+    import torch
+
+PATIENCE = timedelta(days=7)  # nobody waits for the dead: torchrun ends the others when a process fails
+
+
+class Handed(Exception):  # noqa: N818  nothing is wrong
+    """This process has given its part to the first one, and has nothing left to do."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process, `rank` of `world_size`; alone where torchrun did not start it."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that reads what needs no sharing, and that writes."""
+        return self.rank == 0
+
+    def only_first(self) -> None:
+        """What follows is for the first process.
+
+        Raises:
+            Handed: this is another.
+        """
+        if not self.first:
+            raise Handed
+
+    @contextmanager
+    def joined(self, device: "torch.device") -> Iterator[None]:
+        """Within it they can gather: by gloo, beside it nccl for GPUs, each process on a GPU of its own.
+
+        A process group that is there already is used, and left as it is.
+        """
+        if self.world_size == 1:
+            yield
+            return
+        import torch
+        import torch.distributed as dist
+
+        if device.type == "cuda":
+            local = int(os.environ.get("LOCAL_RANK", self.rank))
+            if local >= torch.cuda.device_count():
+                raise SamaError(f"process {self.rank}: expected a GPU of its own, got {torch.cuda.device_count()} here")
+            torch.cuda.set_device(local)
+        ours = not dist.is_initialized()
+        if ours:
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        handed: Handed | None = None
+        try:
+            yield
+        except Handed as done:
+            handed = done
+        # not after an error: the others wait for this process, and torchrun ends them
+        dist.barrier()  # nobody leaves while another still listens to it
+        if ours:
+            dist.destroy_process_group()
+        if handed:
+            raise handed
+
+    def gather(self, value: Any) -> list[Any]:
+        """In the first process: what each process gives, by rank. To be called by all, within `joined`.
+
+        Raises:
+            Handed: in every other process.
+        """
+        if self.world_size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] | None = [None] * self.world_size if self.first else None
+        dist.gather_object(value, values)
+        if values is None:
+            raise Handed
+        return values
+
+
+def processes() -> Processes:
+    """Those of this stage.
+
+    Raises:
+        SamaError: the environment names no such process.
+    """
+    given = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
+    if not all(given):
+        return Processes()
+    try:
+        rank, world_size = map(int, given)
+    except ValueError as error:
+        raise SamaError(f"RANK and WORLD_SIZE: expected two numbers, as torchrun sets them, got {given}") from error
+    if not 0 <= rank < world_size:
+        raise SamaError(f"RANK: expected 0..{world_size - 1}, got {rank}")
+    return Processes(rank, world_size)
