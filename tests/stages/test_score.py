@@ -239,13 +239,15 @@ def test_neither_decoding_threads_nor_the_size_of_a_chunk_change_a_score(tmp_pat
 
 
 def test_an_encoder_costs_a_pass_and_is_what_is_clustered(data, tmp_path):
-    scored(data, tmp_path / "s", "prototype")
+    file = tmp_path / "encoder.safetensors"
+    file.write_bytes((data / "encoder.safetensors").read_bytes())
+    encoder = {"encoder": "test_vit", "encoder_weights": str(file)}
+    scored(data, tmp_path / "s", "prototype", prototype=encoder)
     made = read_json(tmp_path / "s.json")
     assert made["cost"] == {"forward_examples": TRAIN, "backward_examples": 0}
     torch.manual_seed(1)
-    save_file(timm.create_model("test_vit", num_classes=4).state_dict(), tmp_path / "other.safetensors")
-    other = {"encoder": "test_vit", "encoder_weights": str(tmp_path / "other.safetensors")}
-    scored(data, tmp_path / "t", "prototype", prototype=other)
+    save_file(timm.create_model("test_vit", num_classes=4).state_dict(), file)  # other weights of the same name
+    scored(data, tmp_path / "t", "prototype", prototype=encoder)
     assert read_json(tmp_path / "t.json")["content_hash"] != made["content_hash"]
     one, two = (pd.read_parquet(tmp_path / f"{name}.parquet")["score"].to_numpy() for name in ("s", "t"))
     assert not np.allclose(one, two)
