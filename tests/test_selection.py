@@ -142,13 +142,13 @@ def drawn(scores, probability, ratio, draws=1500):
 
 
 def test_beta_draws_by_density_times_score():
-    """One of twelve is drawn; ten of them lead with a mean probability of 0.4, so that β = 15 · 0.6 · (1 − r⁴)."""
-    scores = np.array([0.0, 0.5, *np.linspace(1, 2, 10)])
-    probability = np.array([0.4, 0.4, 0.1, 0.7, 0.4, 0.6, 0.2, 0.4, 0.3, 0.5, 0.35, 0.45])
-    ratio = 0.92
+    """One of twenty is drawn; the ten that lead have a mean probability of 0.4: β = 15 · 0.6 · (1 − r⁴), α = 16 − β."""
+    scores = np.array([*np.linspace(1, 10, 10), *[0.0, 0.9], *[0.5] * 8])
+    probability = np.array([0.1, 0.7, 0.4, 0.6, 0.2, 0.4, 0.3, 0.5, 0.35, 0.45, *[0.8] * 10])
+    ratio = 0.95
     b = 15 * 0.6 * (1 - ratio**4)
     weights = beta_distribution.pdf(probability, 16 - b, b) * scores
-    np.testing.assert_allclose(drawn(scores, probability, ratio), weights / weights.sum(), atol=0.05)
+    np.testing.assert_allclose(drawn(scores, probability, ratio), weights / weights.sum(), atol=0.04)
 
 
 def test_beta_draws_easier_examples_the_more_is_pruned():
