@@ -55,22 +55,27 @@ def synthetic(samples: int) -> Iterator[tuple[str, bytes, int]]:
 
 def repeated(files: list[Path], samples: int) -> Iterator[tuple[str, bytes, int]]:
     images = [row for file in files for row in pq.read_table(file, columns=["image", "label"]).to_pylist()]
+    order = np.random.default_rng(0).permutation(len(images)).tolist()
     for number in range(samples):
-        row = images[number % len(images)]
+        row = images[order[number % len(images)]]
         yield f"{number:08d}", row["image"]["bytes"], row["label"]
 
 
-def measured(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak resident MB of `sama ARGUMENTS` in a process of its own."""
+Used = dict[str, float | str]
+
+
+def measured(arguments: list[str]) -> Used:
+    """Seconds, seconds of the processor and peak resident MB of `sama ARGUMENTS` in a process of its own."""
     start = time.monotonic()
     child = subprocess.Popen([sys.executable, "-m", "sama.cli", *arguments], stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
     if status:
         raise SystemExit(f"failed: sama {' '.join(arguments)}")
-    return time.monotonic() - start, used.ru_maxrss / 1024
+    seconds, cpu = time.monotonic() - start, used.ru_utime + used.ru_stime
+    return {"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1), "peak_mb": round(used.ru_maxrss / 1024)}
 
 
-def stage(folder: Path, name: str, config: dict[str, object], **options: object) -> tuple[float, float]:
+def stage(folder: Path, name: str, config: dict[str, object], **options: object) -> Used:
     """The same, of one stage with its options."""
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -78,7 +83,7 @@ def stage(folder: Path, name: str, config: dict[str, object], **options: object)
     return measured([name, "--config", str(path), *given])
 
 
-def manifest(folder: Path, samples: int) -> list[dict[str, float | str]]:
+def manifest(folder: Path, samples: int) -> list[Used]:
     shards = folder / "shards"
     write_shards(shards, synthetic(samples))
     data = {"source": "webdataset", "path": str(shards), "storage": "encoded", "image_size": 8, "check_images": False}
@@ -95,11 +100,11 @@ def manifest(folder: Path, samples: int) -> list[dict[str, float | str]]:
         settings = {**config, "selection": {"strategy": strategy}}
         options = {**made, "scores": folder / "random.parquet", "ratio": 0.5, "out": folder / "kept.parquet"}
         rows.append((f"select {strategy}", stage(folder, "select", settings, **options)))
-    return [{"stage": name, "seconds": round(s, 1), "peak_mb": round(mb)} for name, (s, mb) in rows]
+    return [{"stage": name, **used} for name, used in rows]
 
 
-def scoring(folder: Path, source: list[Path], counts: tuple[int, ...], workers: int) -> list[dict[str, float | str]]:
-    rows: list[dict[str, float | str]] = []
+def scoring(folder: Path, source: list[Path], counts: tuple[int, ...], workers: int) -> list[Used]:
+    rows: list[Used] = []
     for samples in counts:
         place = folder / str(samples)
         write_shards(place / "shards", repeated(source, samples))
@@ -115,24 +120,18 @@ def scoring(folder: Path, source: list[Path], counts: tuple[int, ...], workers: 
         }
         made = {"images": place / "data/images.parquet", "manifest": place / "data/seed0/manifest.parquet", "seed": 0}
         scores = {"method": "entropy", "out": place / "entropy.parquet", "summary": place / "entropy.json"}
-        for name, (seconds, peak) in (
+        for name, used in (
             ("prepare", stage(place, "prepare", config, seeds=0, out=place / "data")),
             ("score entropy", stage(place, "score", config, **made, **scores, work=place / "work")),
         ):
-            rows.append({"stage": name, "images": samples, "seconds": round(seconds, 1), "peak_mb": round(peak)})
+            rows.append({"stage": name, "images": samples, **used})
     for name in ("prepare", "score entropy"):
         own = [row for row in rows if row["stage"] == name]
-        x, y, mb = (np.array([float(row[key]) for row in own]) for key in ("images", "seconds", "peak_mb"))
-        slope, start = np.polyfit(x, y, 1)
-        rows.append(
-            {
-                "stage": f"{name}: slope",
-                "images": 1000,
-                "seconds": round(1000 * slope, 2),
-                "peak_mb": round(1000 * np.polyfit(x, mb, 1)[0], 2),
-            }
-        )
-        print(f"{name}: {start:.1f} s + {1000 * slope:.2f} s a thousand images", file=sys.stderr)
+        slope: Used = {"stage": f"{name}: slope", "images": 1000}
+        for column in ("seconds", "cpu_seconds", "peak_mb"):
+            x, y = (np.array([float(row[key]) for row in own]) for key in ("images", column))
+            slope[column] = round(1000 * float(np.polyfit(x, y, 1)[0]), 2)
+        rows.append(slope)
     return rows
 
 

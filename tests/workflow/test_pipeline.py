@@ -73,6 +73,11 @@ def test_an_edit_reruns_what_depends_on_it_and_nothing_else(done, edited, expect
         path.write_text(text)
     assert expected <= wanted
     assert not spared & wanted
+
+
+def test_an_edit_that_is_taken_back_reruns_nothing(done: Clone) -> None:
+    path = done.folder / MODULE
+    path.write_text(path.read_text())  # newer, and the same
     assert done.wanted() == set()
 
 
