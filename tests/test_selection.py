@@ -132,23 +132,25 @@ def test_d2_forward_messages_favour_dense_regions():
     assert 3 in kept_of(scores, "d2", 0.4, features=features, **{**options, "gamma_forward": 1e6})
 
 
-def drawn(scores, probability, ratio, draws=1500):
-    """How often each example is kept, with the constants of the paper."""
+def drawn(scores, probability, ratio, draws=1500, power=4.0):
+    """How often each example is kept."""
     counts = np.zeros(len(scores))
     for seed in range(draws):
-        rows = kept_of(scores, "beta", ratio, probability=np.array(probability), seed=seed, **OPTIONS["beta"])
+        rows = kept_of(
+            scores, "beta", ratio, probability=np.array(probability), seed=seed, concentration=15.0, power=power
+        )
         counts[rows] += 1
     return counts / draws
 
 
 def test_beta_draws_by_density_times_score():
-    """One of twelve is drawn; ten of them lead with a mean probability of 0.4, so that β = 15 · 0.6 · (1 − r⁴)."""
-    scores = np.array([0.0, 0.5, *np.linspace(1, 2, 10)])
-    probability = np.array([0.4, 0.4, 0.1, 0.7, 0.4, 0.6, 0.2, 0.4, 0.3, 0.5, 0.35, 0.45])
-    ratio = 0.92
-    b = 15 * 0.6 * (1 - ratio**4)
+    """One of twenty is drawn; the ten that lead have a mean probability of 0.4: β = 15 · 0.6 · (1 − rᶜ), α = 16 − β."""
+    scores = np.array([*np.linspace(1, 10, 10), *[0.0, 0.9], *[0.5] * 8])
+    probability = np.array([0.1, 0.7, 0.4, 0.6, 0.2, 0.4, 0.3, 0.5, 0.35, 0.45, *[0.8] * 10])
+    ratio, power = 0.95, 40.0
+    b = 15 * 0.6 * (1 - ratio**power)
     weights = beta_distribution.pdf(probability, 16 - b, b) * scores
-    np.testing.assert_allclose(drawn(scores, probability, ratio), weights / weights.sum(), atol=0.05)
+    np.testing.assert_allclose(drawn(scores, probability, ratio, power=power), weights / weights.sum(), atol=0.04)
 
 
 def test_beta_draws_easier_examples_the_more_is_pruned():
