@@ -120,3 +120,10 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "meta-train" in drawn
     assert "loss=0.5" in drawn
     assert "\x1b[" in drawn
+
+
+def test_a_silent_progress_says_nothing(capsys):
+    for silent in (False, True):
+        with Progress(1, "pass", silent=silent) as progress:
+            progress.update(1)
+        assert ("pass" in capsys.readouterr().err) is not silent

@@ -14,7 +14,7 @@ from sama.report.agreement import least_shared
 from sama.report.style import INK, MUTED, drawn, looks, signed
 
 CELL, LEAST = (0.4, 0.27), (1.9, 1.3)  # inches: a cell where there are many methods, and a triangle of few
-HEAD, FOOT, LETTER = 0.38, 0.95, 0.078  # inches: over and under a triangle, and a letter of a name
+HEAD, LETTER = 0.38, 0.078  # inches: over a triangle, and a letter of a name
 PAGE = (6.4, 9.6)  # inches: narrowest and widest figure
 COLOURS = colormaps["RdBu"]
 
@@ -50,17 +50,18 @@ def shared(methods: Sequence[str], by_ratio: Mapping[float, tuple[NDArray[np.flo
 def _triangles(methods: Sequence[str], panels: int) -> tuple[Figure, list[Axes]]:
     """Axes of fixed size for a triangle each, in as many columns as a page has room for."""
     cells = len(methods) - 1
-    names = 0.15 + LETTER * max(len(look.label) for look in looks(methods).values())
+    longest = LETTER * max(len(look.label) for look in looks(methods).values())
+    names, foot = 0.15 + longest, 0.3 + 0.65 * longest  # names below stand at 40 degrees
     wide, high = max(cells * CELL[0], LEAST[0]), max(cells * CELL[1], LEAST[1])
     columns = max(1, min(panels, int(PAGE[1] / (names + wide))))
-    used, step = columns * (names + wide), HEAD + high + FOOT
+    used, step = columns * (names + wide), HEAD + high + foot
     width, height = max(used, PAGE[0]), -(-panels // columns) * step
     figure = Figure(figsize=(width, height))
     figure.add_artist(Rectangle((0, 0), 1, 1, color="white", lw=0, zorder=-2))  # few methods: no smaller picture
     drawn_on = []
     for panel in range(panels):
         row, column = divmod(panel, columns)
-        left, bottom = (width - used) / 2 + column * (names + wide) + names, height - (row + 1) * step + FOOT
+        left, bottom = (width - used) / 2 + column * (names + wide) + names, height - (row + 1) * step + foot
         drawn_on.append(figure.add_axes((left / width, bottom / height, wide / width, high / height)))
     return figure, drawn_on
 

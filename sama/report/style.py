@@ -46,7 +46,7 @@ class Look:
 _DASHED, _DOTTED, _MIXED = (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5))
 _LOOKS = {
     "meta_weight": Look("meta weight", "#0072b2", "o"),
-    "meta_weight_loss": Look("meta weight, loss only", "#56b4e9", "o", _DASHED, hollow=True),
+    "meta_weight_loss": Look("meta weight (loss only)", "#56b4e9", "o", _DASHED, hollow=True),
     "random": Look("random", "#7f7f7f", "s"),
     "el2n": Look("EL2N", "#e69f00", "^"),
     "el2n_reversed": Look("EL2N reversed", "#a6611a", "^", _DASHED, hollow=True),

@@ -100,6 +100,14 @@ def test_what_chance_gives_is_white_at_every_ratio():
     assert first["el2n-random"][0] > first["el2n-random"][2]  # red: less
 
 
+def test_names_of_one_panel_end_above_the_next_one():
+    values = np.full((len(SCORES), len(SCORES)), 0.5)
+    figure = heat_maps.shared(list(SCORES), {0.3: (values, 0.7), 0.5: (values, 0.5)})
+    FigureCanvasAgg(figure).draw()
+    upper, lower = figure.axes
+    assert min(t.get_window_extent().y0 for t in upper.get_xticklabels()) > lower.title.get_window_extent().y1
+
+
 def test_all_scores_have_room_for_names_and_numbers():
     rng = np.random.default_rng(0)
     figure = heat_maps.rank_correlation(list(SCORES), rng.uniform(-1, 1, (len(SCORES), len(SCORES))))

@@ -16,11 +16,15 @@ from safetensors.torch import save_file
 
 from sama.bilevel import checkpoint
 from sama.config import Config, dump_yaml, validate
+from sama.data import manifest as manifests
 from sama.files import read_json
+from sama.networks.encoder import load_encoder
 from sama.observation import gradient_norms
+from sama.scores import SCORES
 from sama.stages import _passes, prepare, score, select
 from sama.training import Examples
 from tests.bilevel import processes
+from tests.scores.contexts import context
 
 TRAIN = 80  # examples of the training split: five chunks of sixteen, or two and a half of 32
 CONFIG = {
@@ -144,7 +148,11 @@ def test_what_another_run_left_is_not_taken_over(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(checkpoint, "save", save_and_die)
         scored(data, tmp_path / "other", "el2n")
+    mine, half = tmp_path / "other.work" / "mine.pt", tmp_path / "other.work" / ".el2n_model0_part0_0of1.pt.x1y2"
+    for path in (mine, half):
+        path.write_bytes(b"?")
     assert scored(data, tmp_path / "other", "el2n", el2n={"models": 3, "steps": 4}) == calm
+    assert list((tmp_path / "other.work").iterdir()) == [mine]  # all of ours is gone, and nothing else
 
 
 def in_a_process(data: Path, folder: Path) -> list[tuple[list[int], bool]]:
@@ -239,13 +247,22 @@ def test_neither_decoding_threads_nor_the_size_of_a_chunk_change_a_score(tmp_pat
 
 
 def test_an_encoder_costs_a_pass_and_is_what_is_clustered(data, tmp_path):
-    scored(data, tmp_path / "s", "prototype")
+    file = tmp_path / "encoder.safetensors"
+    file.write_bytes((data / "encoder.safetensors").read_bytes())
+    encoder = {"encoder": "test_vit", "encoder_weights": str(file)}
+    scored(data, tmp_path / "s", "prototype", prototype=encoder)
     made = read_json(tmp_path / "s.json")
     assert made["cost"] == {"forward_examples": TRAIN, "backward_examples": 0}
+    dataset = manifests.load(data / "images.npy", data / "seed0" / "manifest.parquet")
+    split = dataset.split("train")
+    with torch.no_grad():
+        features = load_encoder("test_vit", file)(torch.from_numpy(np.asarray(split.images)) / 255).numpy()
+    given, _ = context(labels=split.label, features=features, sample_ids=split.sample_id)
+    expected = SCORES["prototype"].compute(given, clusters=None, encoder=None, encoder_weights=None)
+    np.testing.assert_allclose(pd.read_parquet(tmp_path / "s.parquet")["score"], expected, rtol=1e-4, atol=1e-6)
     torch.manual_seed(1)
-    save_file(timm.create_model("test_vit", num_classes=4).state_dict(), tmp_path / "other.safetensors")
-    other = {"encoder": "test_vit", "encoder_weights": str(tmp_path / "other.safetensors")}
-    scored(data, tmp_path / "t", "prototype", prototype=other)
+    save_file(timm.create_model("test_vit", num_classes=4).state_dict(), file)  # other weights of the same name
+    scored(data, tmp_path / "t", "prototype", prototype=encoder)
     assert read_json(tmp_path / "t.json")["content_hash"] != made["content_hash"]
     one, two = (pd.read_parquet(tmp_path / f"{name}.parquet")["score"].to_numpy() for name in ("s", "t"))
     assert not np.allclose(one, two)
