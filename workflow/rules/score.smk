@@ -12,6 +12,11 @@ rule score:
             "meta_loss": rules.meta_train_loss.output,
             "observed": rules.observe.output,
         }.get(reads(w.method), []),
+        encoder=lambda w: (
+            (CONFIG.scores.prototype.encoder_weights or [])
+            if w.method == "prototype"
+            else []
+        ),
     output:
         scores=f"{RESULTS}/scores/seed{{seed}}/{{method}}.parquet",
         summary=f"{RESULTS}/scores/seed{{seed}}/{{method}}.json",
