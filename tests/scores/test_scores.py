@@ -115,6 +115,15 @@ def test_an_example_with_a_denied_label_is_the_hardest_and_hard_ends_are_true():
         assert hard(values) == 2, method
 
 
+def test_undecided_and_odd_examples_are_hard_and_some_scores_have_no_hard_end():
+    says = {"labels": [0, 1, 1], "logits": [[[3.0, 0.0], [0.0, 4.0], [0.1, 0.0]]]}
+    for method in ("margin", "entropy"):
+        values = SCORES[method].compute(context(**says)[0], models=1, steps=1)
+        assert (np.argmax(values), SCORES[method].hard_end) == (2, "high")
+    assert (BY_HAND["prototype"][2][0], SCORES["prototype"].hard_end) == (0.0, "high")  # the typical one is easy
+    assert {name for name, one in SCORES.items() if one.hard_end is None} == {"random", "dyn_unc", "tdds", "dual"}
+
+
 def test_never_learnt_counts_more_than_any_number_of_events():
     flicker = np.array([[1.0], [-1.0]] * 5)  # forgotten at every second visit: nobody can be forgotten more often
     never = -np.ones((10, 1))
