@@ -1,5 +1,6 @@
 """What a text source is: class names and up to four parts of texts, each with clean labels, weak votes, or both."""
 
+import codecs
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -173,11 +174,11 @@ def read_utf8(path: Path) -> str:
         SamaError: the file is missing or not UTF-8 (with the line of the first wrong byte).
     """
     try:
-        content = path.read_bytes()
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError as error:
         raise SamaError(f"{path}: missing") from error
     try:
-        return content.decode("utf-8-sig")
+        return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise SamaError(f"{path}: line {line}: expected UTF-8, got the byte 0x{content[error.start]:02x}") from error

@@ -28,9 +28,10 @@ def meta_and_validation(
     """
     unknown = np.flatnonzero(validation.label == UNKNOWN)
     if len(unknown):
+        first = str(validation.sample_id[unknown[0]])
         raise SamaError(
-            f"data.splits: validation: expected clean labels, got none of text {str(validation.sample_id[unknown[0]])!r} "
-            f"({len(unknown)} of {len(validation)})"
+            f"data.splits: validation: expected clean labels, got none of text {first!r} ({len(unknown)} of "
+            f"{len(validation)})"
         )
     if use == "validation_as_both":
         return validation, validation

