@@ -26,6 +26,12 @@ def open_encoded(content: bytes, place: str) -> Image.Image:
         raise CorruptImageError(f"{place}: corrupt image ({reason})") from error
 
 
+def check_range(image: Image.Image, place: str) -> None:
+    """A mode whose range is fixed, or a `SamaError`: 32-bit integers and floats have none."""
+    if image.mode in ("I", "F"):
+        raise SamaError(f"{place}: expected 8-bit or 16-bit pixels, got 32-bit ones (mode {image.mode})")
+
+
 def to_pixels(
     image: Image.Image,
     channels: int,
@@ -44,10 +50,9 @@ def to_pixels(
         SamaError: a mode that has no fixed range (32-bit integers or floats).
     """
     mode = MODES[channels]
+    check_range(image, place)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise SamaError(f"{place}: expected 8-bit or 16-bit pixels, got 32-bit ones (mode {image.mode})")
     if image.mode in ("P", "PA"):  # by way of RGBA, else Pillow warns of transparent palettes
         image = image.convert("RGBA")
     if image.mode != mode:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sama.data.encoded import EncodedImages, Locations, in_order
-from sama.data.images import CorruptImageError, open_encoded, to_pixels
+from sama.data.images import CorruptImageError, check_range, open_encoded, to_pixels
 from sama.data.overlap import fingerprint
 from sama.data.sources import Part, Picture
 from sama.errors import SamaError
@@ -19,7 +19,7 @@ from sama.metrics import Progress
 
 WORKERS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
-CHUNK = 1024  # images in memory at a time
+CHUNK = 2**24  # values of pixels in memory at a time, 8 bytes each and twice
 
 
 class Written(NamedTuple):
@@ -162,7 +162,7 @@ def _checked(skip_corrupt: bool, picture: Picture) -> tuple[bytes, bytes] | None
     """The encoded bytes of an image that can be decoded, and their fingerprint; None for one to be skipped."""
     try:
         content = picture.encoded()
-        open_encoded(content, picture.place)
+        check_range(open_encoded(content, picture.place), picture.place)
     except CorruptImageError:
         if skip_corrupt:
             return None
@@ -209,8 +209,9 @@ def channel_statistics(
     """
     total = np.zeros(pixels.shape[1], dtype=np.int64)
     squares = np.zeros_like(total)
-    for start in range(0, len(rows), CHUNK):
-        chunk = pixels[rows[start : start + CHUNK]].astype(np.int64)
+    at_once = max(CHUNK // int(np.prod(pixels.shape[1:])), 1)
+    for start in range(0, len(rows), at_once):
+        chunk = pixels[rows[start : start + at_once]].astype(np.int64)
         total += chunk.sum(axis=(0, 2, 3))
         squares += (chunk * chunk).sum(axis=(0, 2, 3))
     count = len(rows) * pixels.shape[2] * pixels.shape[3]

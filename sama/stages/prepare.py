@@ -92,7 +92,7 @@ def _write_images(partial: Path, examples: "_Examples", source: Source, data: Da
             "storage encoded: expected an image_size and a path; the configuration and the source see to it"
         )
     path = partial / "images.parquet"
-    form = (channels, data.image_size, data.path)
+    form = (channels, data.image_size, str(Path(data.path)))  # "": the data root itself, "."; in the index: beside it
     return path, write_index(path, examples.chosen, *form, skip_corrupt=skip_corrupt, check=data.check_images)
 
 
@@ -182,6 +182,9 @@ def _manifest(examples: _Examples, source: Source, data: DataConfig, seed: int) 
     if examples.observed_apart or data.noise.kind != "none":
         columns["clean_label"] = examples.clean_label
     columns |= {"source": examples.origin, "row": np.arange(len(examples), dtype=np.int64)}
+    broken = [sample_id for sample_id in examples.sample_id.tolist() if "\n" in sample_id]
+    if broken:  # ids are lines of text in files of features and dynamics
+        raise SamaError(f"source {data.source!r}: expected sample ids without line breaks, got {broken[0]!r}")
     manifest = pd.DataFrame(columns).sort_values("sample_id", ignore_index=True)
     check_unique(manifest, where=f"source {data.source!r}")
     return manifest

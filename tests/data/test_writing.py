@@ -35,6 +35,20 @@ def test_a_flat_channel_has_the_deviation_of_one_grey_level():
     assert channel_statistics(np.full((5, 1, 4, 4), 9, np.uint8), np.arange(5)) == ([9 / 255], [1 / 255])
 
 
+def test_statistics_of_large_images_take_few_at_a_time():
+    asked = []
+
+    class Large:
+        shape = (100, 3, 1000, 1000)
+
+        def __getitem__(self, rows):
+            asked.append(len(rows))
+            return np.zeros((len(rows), 3, 2, 2), np.uint8)
+
+    channel_statistics(Large(), np.arange(100))  # pyright: ignore[reportArgumentType]
+    assert sum(asked) == 100 and max(asked) == 5  # 5 x 3 x 10**6 numbers of 8 bytes
+
+
 def test_parts_stand_one_after_the_other_and_equal_images_have_equal_fingerprints(tmp_path):
     first = part_of([Image.new("L", (3, 2), value) for value in (1, 2, 3)])
     second = part_of([Image.new("RGB", (3, 2), (value,) * 3) for value in (3, 4)])

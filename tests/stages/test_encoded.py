@@ -98,7 +98,8 @@ def trained(out: Path, folder: Path, workers: int, **settings: Any) -> dict[str,
         "images": images_of(out), "manifest": out / "seed0" / "manifest.parquet", "data_root": out.parent, "seed": 0,
         "model": config.model, "runtime": RuntimeConfig(device="cpu", workers=workers),
     }  # fmt: skip
-    retrain.run(**common, cell="full", out=folder, work=folder / "work", training=config.training)
+    recipe: dict[str, Any] = {"training": config.training, "retrain": config.retrain}
+    retrain.run(**common, cell="full", out=folder, work=folder / "work", **recipe)
     meta_train.run(**common, out=folder / "meta", work=folder / "work", meta=config.meta)
     files = ("model.safetensors", "meta/weights.parquet", "meta/model.safetensors")
     return {name: (folder / name).read_bytes() for name in files}
@@ -268,6 +269,62 @@ def test_webdataset_parts_fields_and_labels(tmp_path):
     (base / "my-val-0.tar").unlink()
     with pytest.raises(SamaError, match=f"{base}: expected shards \\*.tar, found none"):
         open_source(SourceOptions(**options))
+
+
+def test_a_shard_that_ends_early_or_has_a_damaged_header_is_no_shorter_shard(tmp_path):
+    options = SourceOptions("webdataset", tmp_path, webdataset_source(tmp_path)["path"])
+    path = tmp_path / "set" / "a-000.tar"
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        at = archive.getmembers()[10].offset
+    for content in (whole[:at], whole[: at + 148] + b"damaged!" + whole[at + 156 :]):
+        path.write_bytes(content)
+        with pytest.raises(SamaError, match=f"{path}: not a whole tar file .neither a file nor the end .* byte {at}"):
+            open_source(options)
+    path.write_bytes(whole)
+    assert len(open_source(options).train) == 60
+
+
+def test_no_sample_and_labels_that_are_no_class_indices_are_named(tmp_path):
+    options = SourceOptions("webdataset", tmp_path, "set")
+    shard(tmp_path / "set" / "train-0.tar", [])
+    with pytest.raises(SamaError, match=r"set: expected samples of an image and its label in train-0.tar, …, found no"):
+        open_source(options)
+    for label in (10**9, -(10**30)):
+        shard(tmp_path / "set" / "train-0.tar", [("k.jpg", IMAGES[0]), ("k.cls", str(label).encode())])
+        with pytest.raises(SamaError, match=rf"train-0.tar: k: expected a class index .*, got {label}$"):
+            open_source(options)
+    (tmp_path / "parquet").mkdir()
+    path = tmp_path / "parquet" / parquet_source(tmp_path / "parquet")["path"]
+    (path / "class_names.txt").unlink()
+    table = pq.read_table(path / "train-0.parquet")
+    pq.write_table(table.set_column(1, "label", pa.array([10**9] * 60)), path / "train-0.parquet")
+    with pytest.raises(SamaError, match=rf"{path}: label 1000000000: expected class indices 0, 1, … below 1000000"):
+        open_source(SourceOptions("parquet", path.parent, path.name))
+
+
+def test_pixels_without_a_fixed_range_are_found_by_prepare_wherever_they_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "STATISTICS_IMAGES", 1)
+    data = folder_source(tmp_path)
+    path = tmp_path / "set" / "cat" / "00.tif"
+    Image.fromarray(np.arange(100, dtype=np.int32).reshape(10, 10)).save(path)
+    with pytest.raises(SamaError, match=f"{path}: expected 8-bit or 16-bit pixels, got 32-bit ones"):
+        prepared(tmp_path, **data)
+
+
+def test_the_data_root_itself_may_be_the_folder_of_the_images(tmp_path):
+    folder_source(tmp_path)
+    settings = {"source": "image_folder", "path": "", "image_size": SIZE, "splits": SPLITS, "storage": "encoded"}
+    out = tmp_path / "data"
+    prepare.run(out=out, seeds=(0,), data_root=tmp_path / "set", data=validate({"data": settings}).data)
+    assert len(open_index(out / "images.parquet", tmp_path / "set", 1)[np.arange(60)]) == 60
+
+
+def test_a_line_break_in_a_name_is_refused_before_it_becomes_two_ids(tmp_path):
+    data = folder_source(tmp_path)
+    (tmp_path / "set" / "cat" / "a\nb.jpg").write_bytes(IMAGES[0])
+    with pytest.raises(SamaError, match=r"'image_folder': expected sample ids without line breaks, got 'cat/a\\nb"):
+        prepared(tmp_path, **data)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ rule score:
         mem_mb=4000,
         gpu=GPUS,
     params:
-        config=settings("score"),
+        config=lambda w: settings("score", w.method),
         settings=SETTINGS,
         work=f"{WORK}/score_seed{{seed}}_{{method}}",
         read=lambda w, input: {

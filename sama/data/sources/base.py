@@ -13,6 +13,8 @@ from sama.data.encoded import Locations
 from sama.data.images import CorruptImageError, open_encoded
 from sama.errors import SamaError
 
+MOST_CLASSES = 10**6  # beyond, a label is taken to be no class index
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -151,11 +153,13 @@ def class_names_of(folder: Path, largest: Callable[[], int]) -> tuple[str, ...]:
     """Class names, a line each, of `class_names.txt` in `folder`; without that file the numbers 0 … `largest()`.
 
     Raises:
-        SamaError: a name is empty or stands twice.
+        SamaError: a name is empty or stands twice, or the largest label is no class index.
     """
     path = folder / "class_names.txt"
     if not path.is_file():
-        return tuple(str(label) for label in range(largest() + 1))
+        if (last := largest()) >= MOST_CLASSES:
+            raise SamaError(f"{folder}: label {last}: expected class indices 0, 1, … below {MOST_CLASSES}")
+        return tuple(str(label) for label in range(last + 1))
     names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     while names and not names[-1]:
         names.pop()

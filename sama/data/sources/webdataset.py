@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sama.data.encoded import Locations
-from sama.data.sources.base import Part, Source, SourceOptions, class_names_of, stored_part
+from sama.data.sources.base import MOST_CLASSES, Part, Source, SourceOptions, class_names_of, stored_part
 from sama.data.sources.image_folder import EXTENSIONS
 from sama.errors import SamaError
 from sama.metrics import Progress
@@ -52,6 +52,8 @@ def open_webdataset(options: SourceOptions) -> Source:
         for number, shard in enumerate(train + held_out):
             (pool if number < len(train) else other).add(shard)
             progress.update(number + 1)
+    if not pool.keys:
+        raise SamaError(f"{folder}: expected samples of an image and its label in {train[0].name}, …, found none")
     class_names = class_names_of(folder, lambda: max(*pool.labels, *pool.clean_labels, *other.labels, 0))
     held_out_part = other.part(folder, "test", class_names) if held_out else None
     return Source(class_names, 3, pool.part(folder, "train", class_names), held_out_part)
@@ -138,7 +140,7 @@ class _Sample:
                 value = int(self.cls)
             except ValueError as error:
                 raise SamaError(f"{place}.cls: expected a class index, got {self.cls[:40]!r}") from error
-        if not isinstance(value, int) or isinstance(value, bool):
+        if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= MOST_CLASSES:
             wanted = f"a class index {name!r} in its json" + (" or in cls" if name == "label" else "")
             raise SamaError(f"{place}: expected {wanted}, got {value!r}")
         return value
@@ -165,6 +167,9 @@ def _samples(shard: Path) -> Iterator[_Sample]:
                 elif extension in ("cls", "json"):
                     content.seek(member.offset_data)
                     setattr(sample, extension, content.read(member.size))
+            content.seek(archive.offset)  # a damaged header looks like the end to tarfile, and so does the file's end
+            if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"neither a file nor the end of the archive at byte {archive.offset}")
     except (tarfile.TarError, OSError) as error:
         raise SamaError(f"{shard}: not a whole tar file ({error})") from error
     if sample is not None:
