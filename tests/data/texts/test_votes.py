@@ -54,6 +54,7 @@ def test_the_report_counts_by_hand():
 def test_agreement_is_no_conflict_and_unknown_labels_give_no_accuracy():
     report = vote_report(np.array([[1, 1], [-1, 0]]), np.array([-1, -1]), ("a", "b"))
     assert (report["overlap"], report["conflict"], report["majority_accuracy"]) == (0.5, 0.0, None)
+    assert [(f["overlap"], f["conflict"]) for f in report["functions"]] == [(0.5, 0.0), (0.5, 0.0)]
     assert [f["name"] for f in report["functions"]] == ["0", "1"] and report["functions"][0]["accuracy"] is None
 
 
