@@ -1,0 +1,64 @@
+"""A data set of a hub by name, or a local copy of one, through the package `datasets` (extra `text`).
+
+A `path` that is a folder (absolute, or below the data root) is a local copy, written by `save_to_disk` or laid out as
+`load_dataset` takes a folder; any other is a name on the hub. Class names are those of the label's `ClassLabel`, if
+it is one.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from sama.data.texts.base import TextOptions, TextSource
+from sama.data.texts.tables import PART_NAMES, Table, open_tables
+from sama.errors import SamaError
+
+
+def open_hub(options: TextOptions) -> TextSource:
+    """The texts of the splits train, validation (or valid, dev) and test; ids are `SPLIT/ROW`.
+
+    Raises:
+        SamaError: no name, the package is missing, the hub cannot be reached or has no such set, no train split, or the
+            rows are not as the options say.
+    """
+    if options.path is None:
+        raise SamaError("data.path: source 'hub' needs the name of the data set (or the folder of a copy), got null")
+    where = f"hub data set {options.path!r}"
+    splits = _load(options, options.path, where)
+    tables, class_names = {}, None
+    for part, names in PART_NAMES.items():
+        found = [name for name in names if name in splits]
+        if found:
+            held = splits[found[0]]
+            rows = held.to_list()
+            columns = tuple(held.column_names)
+            tables[part] = Table(
+                f"{where}, split {found[0]}", found[0], columns, rows, [f"row {i}" for i in range(len(rows))]
+            )
+            label = held.features.get(options.label_column) if options.label_column else None
+            class_names = class_names or getattr(label, "names", None)
+    if "train" not in tables:
+        raise SamaError(f"{where}: expected a split 'train', got {', '.join(map(str, splits)) or 'none'}")
+    return open_tables(tables, Path(options.path), options, class_names)
+
+
+def _load(options: TextOptions, name: str, where: str) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise SamaError(f"{where}: needs the package datasets: pip install 'sama[text]'") from error
+    folder = Path(options.root or "") / name
+    local = folder.is_dir() and (options.root is not None or folder.is_absolute())
+    try:
+        if not local:
+            return datasets.load_dataset(name, options.subset)
+        if (folder / "dataset_dict.json").is_file():
+            return datasets.load_from_disk(str(folder))
+        return datasets.load_dataset(str(folder), options.subset)
+    except Exception as error:  # whatever the hub's client raises: the user can mend it in one of two ways
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if local:
+            raise SamaError(f"{folder}: not a data set that datasets can read ({reason})") from error
+        raise SamaError(
+            f"{where}: {reason}: where the hub can be reached, datasets.load_dataset({name!r}).save_to_disk(FOLDER) "
+            "makes a local copy; then set data.path to that folder"
+        ) from error

@@ -1,0 +1,91 @@
+"""The hub source in a process of its own that has no network: `datasets` reads its switches when it is imported."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, sys
+sys.modules["datasets"] = None
+import sama.data.texts
+light = [name for name in ("torch", "transformers") if name in sys.modules]
+try:
+    sama.data.texts.open_texts(sama.data.texts.TextOptions("hub", path="x"))
+except sama.data.texts.SamaError as error:
+    absent = str(error)
+del sys.modules["datasets"]
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from sama.data.texts import TextOptions, open_texts
+from sama.errors import SamaError
+
+root = sys.argv[1]
+features = Features({"sentence": Value("string"), "label": ClassLabel(names=["neg", "pos"]), "rule": Value("int64")})
+rows = {"sentence": ["a", "b"], "label": [1, 0], "rule": [None, 1]}
+held = Dataset.from_dict(rows, features=features)
+DatasetDict({"train": held, "dev": held.select([1])}).save_to_disk(f"{root}/copy")
+DatasetDict({"first": held}).save_to_disk(f"{root}/odd")
+
+def tried(**options):
+    try:
+        source = open_texts(TextOptions("hub", text_column="sentence", **options))
+    except SamaError as error:
+        return str(error)
+    return [source.class_names, {n: [p.sample_id.tolist(), p.text, p.label.tolist(), p.votes is not None
+            and p.votes.tolist()] for n, p in source.parts.items()}]
+
+from pathlib import Path
+print(json.dumps({
+    "copy": tried(root=Path(root), path="copy", vote_columns=("rule",)),
+    "absolute": tried(path=f"{root}/copy"),
+    "column": tried(root=Path(root), path="copy", label_column="stars"),
+    "odd": tried(root=Path(root), path="odd"),
+    "unreachable": tried(root=Path(root), path="someone/some-texts"),
+    "nothing": tried(), "light": light, "absent": absent,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("hub")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "home")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-c", SCRIPT, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parent)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_local_copy_is_read_with_its_class_names(outcome):
+    names, parts = outcome["copy"]
+    assert names == ["neg", "pos"]
+    assert parts == {
+        "train": [["train/00000", "train/00001"], ["a", "b"], [1, 0], [[-1], [1]]],
+        "validation": [["dev/00000"], ["b"], [0], [[1]]],
+    }
+    assert outcome["absolute"][1]["train"] == [["train/00000", "train/00001"], ["a", "b"], [1, 0], False]
+
+
+def test_a_hub_out_of_reach_is_one_line_that_says_how_to_use_a_copy(outcome):
+    message = outcome["unreachable"]
+    assert message.startswith("hub data set 'someone/some-texts': Couldn't reach 'someone/some-texts' on the Hub")
+    assert message.endswith(
+        "where the hub can be reached, datasets.load_dataset('someone/some-texts').save_to_disk(FOLDER) makes a local "
+        "copy; then set data.path to that folder"
+    )
+    assert "\n" not in message
+
+
+def test_wrong_splits_columns_and_names_are_said(outcome):
+    assert outcome["odd"] == "hub data set 'odd': expected a split 'train', got first"
+    assert outcome["column"] == "hub data set 'copy', split train: expected a column 'stars', got sentence, label, rule"
+    assert outcome["nothing"].startswith("data.path: source 'hub' needs the name of the data set")
+
+
+def test_the_package_is_needed_for_this_source_alone(outcome):
+    assert outcome["light"] == []
+    assert outcome["absent"] == "hub data set 'x': needs the package datasets: pip install 'sama[text]'"
