@@ -11,6 +11,11 @@ PORT ?= 5000
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
+ifneq ($(QUICK),)
+ifeq ($(strip $(CONFIG)),)
+$(error QUICK=1 takes the small form of a recipe: name it, CONFIG=config/experiments/NAME.yaml)
+endif
+endif
 CONFIGS := $(CONFIG) $(if $(QUICK),$(CONFIG:.yaml=_quick.yaml)) $(OVERLAY)
 CONFIGFILE := $(if $(strip $(CONFIGS)),--configfile $(CONFIGS))
 

@@ -100,6 +100,13 @@ def test_the_model_of_every_quick_recipe_takes_its_images(recipe):
     assert sum(p.numel() for p in model.parameters()) < 1_000_000  # a CPU is enough
 
 
+def test_the_small_form_of_no_recipe_is_refused():
+    """Without it, QUICK=1 would run the whole default experiment."""
+    done = subprocess.run(["make", "--dry-run", "reproduce", "QUICK=1"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "QUICK=1 takes the small form of a recipe: name it, CONFIG=config/experiments/NAME.yaml" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -132,25 +132,60 @@ def test_d2_forward_messages_favour_dense_regions():
     assert 3 in kept_of(scores, "d2", 0.4, features=features, **{**options, "gamma_forward": 1e6})
 
 
-def drawn(scores, probability, ratio, draws=1500, power=4.0):
-    """How often each example is kept."""
+def d2_written_out(scores, features, budget, neighbors, gamma_forward, gamma_reverse):
+    """The formulas with whole matrices; no ties."""
+    units = features / np.linalg.norm(features, axis=1, keepdims=True)
+    squared = np.square(units[:, None] - units[None]).sum(axis=-1)
+    edge = np.zeros(squared.shape, dtype=bool)
+    np.put_along_axis(edge, np.argsort(squared + 9 * np.eye(len(units)), axis=1)[:, :neighbors], True, axis=1)
+    edge |= edge.T
+    spread = scores.max() - scores.min()
+    start = (scores - scores.min()) / spread if spread else np.ones(len(scores))
+    values = start + (edge * np.exp(-gamma_forward * squared)) @ start
+    kept = []
+    for _ in range(budget):
+        best = max(set(range(len(values))) - set(kept), key=lambda place: values[place])
+        values = values - edge[best] * np.exp(-gamma_reverse * squared[best]) * values[best]
+        kept.append(best)
+    return sorted(kept)
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_d2_written_out(equal):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        scores, features = rng.normal(5.0, 2.0, 30), rng.normal(size=(30, 4)) * rng.uniform(0.1, 9, (30, 1))
+        options = {"neighbors": 4, "gamma_forward": 0.7, "gamma_reverse": 0.3}
+        scores = np.full(30, 2.0) if equal else scores
+        found = kept_of(scores, "d2", 0.6, features=features, **options)
+        assert found == d2_written_out(scores, features, 12, **options)
+
+
+def drawn(scores, probability, ratio, draws=1500):
+    """How often each example is kept, with the constants of the paper."""
     counts = np.zeros(len(scores))
     for seed in range(draws):
-        rows = kept_of(
-            scores, "beta", ratio, probability=np.array(probability), seed=seed, concentration=15.0, power=power
-        )
+        rows = kept_of(scores, "beta", ratio, probability=np.array(probability), seed=seed, **OPTIONS["beta"])
         counts[rows] += 1
     return counts / draws
 
 
 def test_beta_draws_by_density_times_score():
-    """One of twenty is drawn; the ten that lead have a mean probability of 0.4: β = 15 · 0.6 · (1 − rᶜ), α = 16 − β."""
-    scores = np.array([*np.linspace(1, 10, 10), *[0.0, 0.9], *[0.5] * 8])
-    probability = np.array([0.1, 0.7, 0.4, 0.6, 0.2, 0.4, 0.3, 0.5, 0.35, 0.45, *[0.8] * 10])
-    ratio, power = 0.95, 40.0
-    b = 15 * 0.6 * (1 - ratio**power)
+    """One of twelve is drawn; ten of them lead with a mean probability of 0.39, so that β = 15 · 0.61 · (1 − r⁴).
+
+    Were there nine or eleven leaders, or α + β one less, some example would be drawn more or less often by 0.08.
+    """
+    scores = np.array([0.0, 0.5, *np.linspace(1, 2, 10)])
+    probability = np.array([0.25, 0.95, 0.05, 0.65, 0.3, 0.55, 0.65, 0.05, 0.65, 0.45, 0.4, 0.15])
+    ratio = 0.92
+    b = 15 * (1 - probability[2:].mean()) * (1 - ratio**4)
     weights = beta_distribution.pdf(probability, 16 - b, b) * scores
-    np.testing.assert_allclose(drawn(scores, probability, ratio, power=power), weights / weights.sum(), atol=0.04)
+    np.testing.assert_allclose(drawn(scores, probability, ratio), weights / weights.sum(), atol=0.04)
+
+
+def test_beta_always_draws_where_the_density_is_infinite():
+    probability = np.linspace(0.9, 1.0, 12)  # β < 1
+    assert drawn(np.ones(12), probability, 0.9, 20)[-1] == 1
 
 
 def test_beta_draws_easier_examples_the_more_is_pruned():
@@ -220,6 +255,10 @@ def test_does_not_depend_on_the_order_of_the_rows(scores, ratio, strategy, hard_
         ),
         (
             {"strategy": "beta", "probability": np.array([0.1, 1.5, 0.3]), "options": OPTIONS["beta"]},
+            r"the mean probability of every label in \[0, 1\]",
+        ),
+        (
+            {"strategy": "beta", "probability": np.array([0.1, -0.5, 0.3]), "options": OPTIONS["beta"]},
             r"the mean probability of every label in \[0, 1\]",
         ),
     ],

@@ -21,15 +21,15 @@ def total_cost(results: Results) -> dict[str, dict[float, list[float]]]:
 
 
 def budget_text(results: Results) -> str:
-    """How long the models are trained, as their summaries say: for the same steps, the same epochs, or neither."""
+    """How long the retrainings are, as their summaries say: for the same steps, the same epochs, or neither."""
     trainings = [own for by_seed in results.retraining.values() for own in by_seed]
     steps = sorted({own.steps for own in trainings})
     if len(steps) == 1:
-        return f"Every model is trained for {steps[0]:,} optimizer steps, however many examples are kept."
+        return f"Every retraining takes {steps[0]:,} optimizer steps, however many examples are kept."
     between = f"between {steps[0]:,} and {steps[-1]:,} optimizer steps"
     if same_epochs(results):
-        return f"Every model is trained for the same number of epochs: {between}, fewer where fewer examples are kept."
-    return f"Models are trained for {between}."
+        return f"Every retraining takes the same number of epochs: {between}, fewer where fewer examples are kept."
+    return f"The retrainings take {between}."
 
 
 def same_epochs(results: Results) -> bool:

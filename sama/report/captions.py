@@ -76,8 +76,7 @@ def detection_caption(results: Results) -> str:
         text += "; EL2N does so by design, as it keeps what is hard to learn, and wrong labels are"
     reverse = [f"{label(method)} {1 - float(np.mean(values)):.3f}" for method, values in under.items()]
     return text + (
-        f". Read in reverse, such a score detects with 1 − AUC: {listed(reverse)}. "
-        "Pruning takes the scores as they are."
+        f". Read in reverse, such a score detects with 1 − AUC: {listed(reverse)}. Pruning does not reverse it."
     )
 
 
@@ -100,7 +99,7 @@ def cost_caption(results: Results) -> str:
     """Caption of the search cost."""
     return (
         "What it takes to compute a score, counted in examples passed forward (1) and backward (2) and expressed in "
-        f"full trainings; the retraining after pruning is not included. Mean of {seeds_text(len(results.seeds))}."
+        f"full trainings; the retraining after pruning is not included. {_mean(results)}"
     )
 
 

@@ -15,6 +15,7 @@ from sama.report import suspects, tables, words
 from sama.report.compare import spread
 from sama.report.findings import findings
 from sama.report.loading import Results
+from sama.report.strategy import selection_text, uncounted_text
 from sama.report.style import MUTED, label, looks
 from sama.report.tables import Table
 from sama.report.template import CSS, HTML
@@ -151,7 +152,8 @@ def sections(results: Results, config: Config, drawings: Mapping[str, Drawing]) 
     accuracy_tables = [tables.accuracy_table(results)]
     if results.kept_noise:
         accuracy_tables.append(tables.kept_noise_table(results))
-    parts = [Section("accuracy", "Accuracy after pruning", [], pictures("accuracy"), accuracy_tables)]
+    chosen = [selection_text(config)]
+    parts = [Section("accuracy", "Accuracy after pruning", chosen, pictures("accuracy"), accuracy_tables)]
     if results.detection:
         table = tables.detection_table(results)
         parts.append(Section("detection", "Finding wrong labels", [], pictures("detection"), [table]))
@@ -165,9 +167,9 @@ def sections(results: Results, config: Config, drawings: Mapping[str, Drawing]) 
         said, sheet = suspects.texts(found, config), pictures("suspects")
         parts.append(Section("suspects", "Suspect labels", said, sheet, shown, suspects.LINKS))
     parts.append(Section("curves", "Learning curves", [], pictures("learning_curves")))
-    parts.append(
-        Section("cost", "Cost", [], pictures("cost_and_accuracy", "search_cost"), [tables.cost_table(results)])
-    )
+    uncounted = [text] if (text := uncounted_text(config)) else []
+    costs = [tables.cost_table(results)]
+    parts.append(Section("cost", "Cost", uncounted, pictures("cost_and_accuracy", "search_cost"), costs))
     if len(results.pruned) > 1:
         shared = [tables.shared_table(results)]
         parts.append(

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 def over_windows(values: np.ndarray, window: int, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """`statistic` of each `window` successive rows of `values` [rows, n] -> [rows − window + 1, n], in float64.
 
-    `statistic` takes [n, window] to [n]; one window is handled at a time, so memory stays O(n · window).
+    `statistic` takes [n, window] to [n]; one window at a time is held in float64.
 
     Raises:
         ValueError: there are fewer rows than the window has.

@@ -18,6 +18,7 @@ def prototype(
         ValueError: there are more clusters than examples.
     """
     from sklearn.cluster import KMeans  # half a second that other scores do not wait for
+    from threadpoolctl import threadpool_limits
 
     clusters = clusters or len(np.unique(context.labels))
     if clusters > len(context.labels):
@@ -25,9 +26,10 @@ def prototype(
     order = np.argsort(context.sample_ids)  # k-means++ draws by place
     features = unit_length(context.features(encoder, encoder_weights)[order])
     clustering = KMeans(clusters, n_init=10, random_state=context.seed)  # pyright: ignore[reportArgumentType]
-    centroids = clustering.fit(features).cluster_centers_
+    with threadpool_limits(1):  # more threads add up the centroids in the order in which they come by
+        similarity = (features @ unit_length(clustering.fit(features).cluster_centers_).T).max(axis=-1)
     distances = np.empty(len(order))
-    distances[order] = 1 - (features @ unit_length(centroids).T).max(axis=-1)
+    distances[order] = np.maximum(1 - similarity, 0)  # a rounded cosine may exceed 1
     return distances
 
 

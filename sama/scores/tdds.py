@@ -15,11 +15,14 @@ def tdds(context: Context, *, window: int, epochs: int | None, decay: float) -> 
     its terms.
 
     Raises:
-        ValueError: the window has fewer than three predictions: two give one divergence, which cannot vary.
+        ValueError: the window has fewer than three predictions, for two give one divergence, which cannot vary; or more
+            than there are.
     """
-    if window < 3:
-        raise ValueError(f"expected a window of at least 3 predictions, got {window}")
-    divergence = context.dynamics("divergence", epochs)[1:]  # the first visit has no prediction before it
-    norms = over_windows(divergence, window - 1, lambda d: np.linalg.norm(d - d.mean(axis=-1, keepdims=True), axis=-1))
+    divergence = context.dynamics("divergence", epochs)
+    if not 3 <= window <= len(divergence):
+        raise ValueError(f"expected a window of 3 to {len(divergence)} predictions, got {window}")
+    norms = over_windows(  # the first visit has no prediction before it
+        divergence[1:], window - 1, lambda d: np.linalg.norm(d - d.mean(axis=-1, keepdims=True), axis=-1)
+    )
     age = np.arange(len(norms))[::-1]
     return (decay * (1 - decay) ** age) @ norms

@@ -136,8 +136,9 @@ class Passes:
         return network
 
     def finish(self) -> None:
-        """Clear up after all processes; call it in the first when the outputs stand."""
-        for pattern in ("*.pt", ".*.pt.*"):  # hidden: half a file of a run that was killed while it wrote
+        """Clear up after all processes; call it in the first when the outputs stand. Other files are left alone."""
+        # hidden: half a file of a run that was killed while it wrote
+        for pattern in ("*_[0-9]*of[0-9]*.pt", ".*_[0-9]*of[0-9]*.pt.*"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
         with suppress(OSError):

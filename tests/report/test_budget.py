@@ -24,7 +24,7 @@ def test_units_are_those_of_the_trainings(tmp_path):
 
 def test_the_same_steps_cost_one_training_each(tmp_path):
     _, results = made(tmp_path)
-    assert budget.budget_text(results).startswith("Every model is trained for 100 optimizer steps")
+    assert budget.budget_text(results).startswith("Every retraining takes 100 optimizer steps")
     assert budget.total_cost(results)["margin"] == {ratio: [2.0, 2.0] for ratio in (0.3, 0.5, 0.7)}
     assert "With retraining" in tables.cost_table(results).header
     assert "100 optimizer steps" in captions.accuracy_caption(results)
@@ -47,7 +47,7 @@ def test_one_odd_training_is_not_hidden(tmp_path):
     results, _ = made(tmp_path)
     path = results / "models/seed1/margin_0.5/summary.json"
     write_json(path, {**read_json(path), "steps": 90})
-    assert budget.budget_text(load(results)) == "Models are trained for between 90 and 100 optimizer steps."
+    assert budget.budget_text(load(results)) == "The retrainings take between 90 and 100 optimizer steps."
 
 
 def test_a_summary_without_its_cost_is_named(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from sama.config import ScoresConfig
 from sama.scores import SCORES
@@ -30,9 +31,15 @@ BY_HAND = {  # method: (what the context says, knobs, scores)
     ),
     "grand": ({"labels": [0, 1], "norms": [[1.0, 4.0], [3.0, 0.0]]}, {"models": 2, "steps": 7}, [2.0, 2.0]),
     "margin": (
-        {"labels": [0, 1, 1], "logits": [[[LN3, 0.0, -50.0], [0.0, 0.0, -50.0], [-50.0, 50.0, -50.0]]]},
-        {"models": 1, "steps": 7},
-        [0.5, 1.0, 0.0],
+        {
+            "labels": [0, 1, 1],
+            "logits": [
+                [[LN3, 0.0, -50.0], [0.0, 0.0, -50.0], [-50.0, 50.0, -50.0]],
+                [[0.0, 0.0, -50.0], [0.0, 0.0, -50.0], [-50.0, 50.0, -50.0]],
+            ],
+        },
+        {"models": 2, "steps": 7},
+        [(0.5 + 1.0) / 2, 1.0, 0.0],
     ),
     "entropy": (
         {"labels": [0, 1], "logits": [[[LN3, 0.0], [90.0, 0.0]], [[0.0, 0.0], [90.0, 0.0]]]},
@@ -108,6 +115,15 @@ def test_an_example_with_a_denied_label_is_the_hardest_and_hard_ends_are_true():
         assert hard(values) == 2, method
 
 
+def test_undecided_and_odd_examples_are_hard_and_some_scores_have_no_hard_end():
+    says = {"labels": [0, 1, 1], "logits": [[[3.0, 0.0], [0.0, 4.0], [0.1, 0.0]]]}
+    for method in ("margin", "entropy"):
+        values = SCORES[method].compute(context(**says)[0], models=1, steps=1)
+        assert (np.argmax(values), SCORES[method].hard_end) == (2, "high")
+    assert (BY_HAND["prototype"][2][0], SCORES["prototype"].hard_end) == (0.0, "high")  # the typical one is easy
+    assert {name for name, one in SCORES.items() if one.hard_end is None} == {"random", "dyn_unc", "tdds", "dual"}
+
+
 def test_never_learnt_counts_more_than_any_number_of_events():
     flicker = np.array([[1.0], [-1.0]] * 5)  # forgotten at every second visit: nobody can be forgotten more often
     never = -np.ones((10, 1))
@@ -168,18 +184,37 @@ def test_a_score_of_dynamics_reads_one_record_and_the_epochs_it_is_told(method):
     assert asked == [(name, 6)]
 
 
-@pytest.mark.parametrize(("method", "most"), [("dyn_unc", 5), ("dual", 5), ("tdds", 4)])
-def test_a_window_longer_than_the_training_is_refused(method, most):
+@pytest.mark.parametrize("method", ["dyn_unc", "dual", "tdds"])
+def test_a_window_longer_than_the_training_is_refused(method):
     made, _ = context(labels=[0, 0], probability=np.zeros((5, 2)), divergence=np.zeros((5, 2)))
     knobs = {"decay": 0.9} if method == "tdds" else {}
-    with pytest.raises(ValueError, match=f"a window of at most {most} observations"):
+    with pytest.raises(ValueError, match=r"a window of (at most|3 to) 5 (observations|predictions).*, got 6"):
         SCORES[method].compute(made, window=6, epochs=None, **knobs)
 
 
 def test_a_window_of_tdds_needs_two_divergences():
     made, _ = context(labels=[0, 0], divergence=np.zeros((5, 2)))
-    with pytest.raises(ValueError, match="at least 3 predictions, got 2"):
+    with pytest.raises(ValueError, match="a window of 3 to 5 predictions, got 2"):
         SCORES["tdds"].compute(made, window=2, epochs=None, decay=0.9)
+
+
+def test_a_feature_vector_of_zeros_has_no_direction_and_is_far_from_all():
+    features = np.concatenate([np.zeros((1, 2)), np.repeat(np.eye(2), 4, axis=0)])
+    made, _ = context(labels=[0] * 9, features=features)
+    values = SCORES["prototype"].compute(made, **OWN_FEATURES, clusters=2)
+    assert values[0] > values[1:].max() + 0.5
+
+
+def test_prototype_distances_are_the_same_each_time_and_none_is_negative():
+    """Of many threads' sums the last bits change from run to run; a duplicate is its own centroid, cosine 1 + 2⁻⁵²."""
+    rng = np.random.default_rng(0)
+    crowd, _ = context(labels=rng.integers(0, 10, 3000), features=rng.normal(size=(3000, 32)))
+    with threadpool_limits(1):
+        alone = SCORES["prototype"].compute(crowd, **OWN_FEATURES, clusters=None)
+    with threadpool_limits(4):
+        np.testing.assert_array_equal(SCORES["prototype"].compute(crowd, **OWN_FEATURES, clusters=None), alone)
+    twins, _ = context(labels=np.arange(50) // 5, features=np.repeat(rng.normal(size=(10, 16)), 5, axis=0))
+    assert SCORES["prototype"].compute(twins, **OWN_FEATURES, clusters=None).min() == 0
 
 
 def test_more_clusters_than_examples_are_refused():

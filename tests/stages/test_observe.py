@@ -284,7 +284,7 @@ def retrained(data: Path, kept: Path, out: Path, seed: int = 0) -> bytes:
     chosen = config(training={**RECIPE, "steps": 3})
     retrain.run(
         **paths(data, seed), kept=kept, cell="x", out=out, work=out.with_name("work"), seed=seed, model=chosen.model,
-        training=chosen.training, runtime=chosen.runtime,
+        training=chosen.training, retrain=chosen.retrain, runtime=chosen.runtime,
     )  # fmt: skip
     return (out / "model.safetensors").read_bytes()
 

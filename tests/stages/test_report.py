@@ -200,7 +200,7 @@ def test_all_scores_make_a_page(tmp_path, unrendered):
     assert figures(tmp_path / "planted") == ALL | {"scatter_loss_only"}
     assert "Not drawn: 50 % pruned" in page.text
     assert "The uncertainty is that of the other meta training" in page.text
-    assert "Every model is trained for 100 optimizer steps" in page.text
+    assert "Every retraining takes 100 optimizer steps" in page.text
     cost = re.search(r"Cost of the scores, in full trainings: (.*?)\.(?= |$)", page.text)
     assert cost
     assert cost[1] == "from 0.0 (random) to 2.7 (meta weight)"

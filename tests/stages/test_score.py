@@ -148,7 +148,11 @@ def test_what_another_run_left_is_not_taken_over(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(checkpoint, "save", save_and_die)
         scored(data, tmp_path / "other", "el2n")
+    mine, half = tmp_path / "other.work" / "mine.pt", tmp_path / "other.work" / ".el2n_model0_part0_0of1.pt.x1y2"
+    for path in (mine, half):
+        path.write_bytes(b"?")
     assert scored(data, tmp_path / "other", "el2n", el2n={"models": 3, "steps": 4}) == calm
+    assert list((tmp_path / "other.work").iterdir()) == [mine]  # all of ours is gone, and nothing else
 
 
 def in_a_process(data: Path, folder: Path) -> list[tuple[list[int], bool]]:

@@ -58,9 +58,9 @@ class Clone:
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout + done.stderr
 
-    def wanted(self) -> set[str]:
+    def wanted(self, *options: str) -> set[str]:
         """The rules that Snakemake wants to run."""
-        text = self.run("snakemake", "--dry-run")
+        text = self.run("snakemake", "--dry-run", *options)
         table = re.search(r"^Job stats:\n.*\n[- ]+\n((?:\w+ +\d+\n)+)", text, flags=re.MULTILINE)
         return {line.split()[0] for line in table[1].splitlines()} - {"all", "total"} if table else set()
 

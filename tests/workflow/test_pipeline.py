@@ -75,6 +75,21 @@ def test_an_edit_reruns_what_depends_on_it_and_nothing_else(done, edited, expect
     assert not spared & wanted
 
 
+@pytest.mark.parametrize(
+    ("changes", "spared"),
+    [
+        ({"scores": {"el2n": {"models": 9}}}, {"score", "select", "retrain"}),  # el2n is none of the methods
+        ({"selection": {"d2": {"neighbors": 9}}}, {"score", "select", "retrain"}),  # and d2 not the strategy
+        ({"selection": {"strategy": "class_balanced"}}, {"score"}),
+    ],
+)
+def test_a_knob_that_a_job_does_not_use_does_not_rerun_it(done: Clone, tmp_path: Path, changes, spared) -> None:
+    (tmp_path / "knob.yaml").write_text(yaml.safe_dump(changes))
+    wanted = done.wanted("--configfile", str(tmp_path / "knob.yaml"))
+    assert ("select" in wanted) == ("select" not in spared)
+    assert not spared & wanted
+
+
 def test_an_edit_that_is_taken_back_reruns_nothing(done: Clone) -> None:
     path = done.folder / MODULE
     path.write_text(path.read_text())  # newer, and the same

@@ -62,12 +62,17 @@ def sources(stage):
     return STAGES[stage]["modules"]
 
 
-def settings(stage):
-    """The sections of the configuration that a stage takes, as a parameter: a change re-runs it."""
+def settings(stage, method=None):
+    """The sections of the configuration that a stage takes, as a parameter: a change re-runs it.
+
+    Of scores and selection only what the job uses: another ratio or method, or a knob of another, must not re-run it.
+    """
     values = CONFIG.model_dump(mode="json")
-    if stage in ("select", "score"):
-        # what a wildcard carries is no parameter: another ratio or method must not re-run those that were there
-        del values["selection"]["pruning_ratios"], values["scores"]["methods"]
+    if stage == "score":
+        values["scores"] = values["scores"].get(method)
+    if stage == "select":
+        strategy = values["selection"]["strategy"]
+        values["selection"] = [strategy, values["selection"].get(strategy)]
     del values["runtime"]["workers"]  # changes no result
     sections = [key for key in STAGES[stage]["sections"] if key != "launcher"]
     return json.dumps({key: values[key] for key in sections})

@@ -12,6 +12,11 @@ rule score:
             "meta_loss": rules.meta_train_loss.output,
             "observed": rules.observe.output,
         }.get(reads(w.method), []),
+        encoder=lambda w: (
+            (CONFIG.scores.prototype.encoder_weights or [])
+            if w.method == "prototype"
+            else []
+        ),
     output:
         scores=f"{RESULTS}/scores/seed{{seed}}/{{method}}.parquet",
         summary=f"{RESULTS}/scores/seed{{seed}}/{{method}}.json",
@@ -26,7 +31,7 @@ rule score:
         mem_mb=4000,
         gpu=GPUS,
     params:
-        config=settings("score"),
+        config=lambda w: settings("score", w.method),
         settings=SETTINGS,
         work=f"{WORK}/score_seed{{seed}}_{{method}}",
         read=lambda w, input: {
