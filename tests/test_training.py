@@ -1,14 +1,26 @@
 """The ordinary loop: recipe, augmentation, cost, and that an interrupted training ends like an undisturbed one."""
 
 import copy
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from sama.config import AugmentConfig, OptimizerConfig, TrainingConfig
-from sama.training import Cost, Examples, augment, make_optimizer, make_scheduler, predict, setup_torch, train
+from sama.training import (
+    Cost,
+    Examples,
+    _draw_crops,
+    augment,
+    make_optimizer,
+    make_scheduler,
+    predict,
+    setup_torch,
+    train,
+)
 
 CPU = torch.device("cpu")
 
@@ -174,6 +186,42 @@ def test_batches_come_in_order_and_are_shared_out_without_padding():
     for number, (indices, inputs) in enumerate(alone):
         theirs = shares[number % 3][number // 3]
         assert torch.equal(theirs[0], indices) and torch.equal(theirs[1], inputs)
+
+
+def test_batches_that_are_left_out_are_not_begun():
+    _, examples = model_and_examples()
+    rest = list(examples.batches(4, CPU, rank=1, world_size=2, skip=2))
+    assert [indices.tolist() for indices, _ in rest] == [list(range(20, 24)), list(range(28, 30))]
+
+
+def test_random_crops_have_areas_and_ratios_evenly_drawn():
+    """Areas between the two, ratios evenly in their logarithm, as in torchvision; places anywhere."""
+    crops = _draw_crops(4000, (0.2, 0.6), torch.Generator().manual_seed(0))
+    for drawn, low, high in zip(crops.T, (0.2, math.log(3 / 4), 0, 0), (0.6, math.log(4 / 3), 1, 1), strict=True):
+        values = drawn.log() if low < 0 else drawn
+        shares = torch.histc(values, 4, low, high) / 4000
+        assert values.min() >= low and values.max() <= high
+        torch.testing.assert_close(shares, torch.full((4,), 0.25, dtype=torch.float64), atol=0.03, rtol=0)
+
+
+def test_stored_images_are_begun_early_and_cropped_by_the_generator_of_their_batch():
+    asked: list[tuple[list[int], bool]] = []
+
+    class Stored:
+        def __len__(self) -> int:
+            return 12
+
+        def begin(self, rows, crops=None):
+            asked.append((rows.tolist(), crops is not None))
+            return lambda: np.zeros((len(rows), 1, 4, 4), np.uint8)
+
+    examples = Examples(Stored(), torch.arange(12), (0.5,), (0.25,))
+    passes = examples.batches(2, CPU)
+    next(passes)
+    assert [rows for rows, _ in asked] == [[0, 1], [2, 3], [4, 5]]  # the first, and two before their turn
+    assert len(list(passes)) == 5 and not any(cropped for _, cropped in asked)
+    examples.begin(torch.arange(3), CPU, AugmentConfig(random_resized_crop=(0.1, 1.0)))
+    assert asked[-1] == ([0, 1, 2], True)
 
 
 def test_images_of_one_size_have_no_random_resized_crop():

@@ -231,6 +231,14 @@ def test_batches_are_dealt_to_the_processes_in_turn():
         ShuffledBatches(10, 3, 5, make, rank=2, world_size=2)
 
 
+def test_a_batch_larger_than_the_examples_takes_several_permutations():
+    batches = ShuffledBatches(3, 8, 0, lambda indices, _: indices.tolist())
+    seen = [next(batches) for _ in range(3)]
+    assert [len(batch) for batch in seen] == [8, 8, 8]
+    order = [index for batch in seen for index in batch]
+    assert all(sorted(order[start : start + 3]) == [0, 1, 2] for start in range(0, 24, 3))
+
+
 @pytest.mark.parametrize("ahead", [1, 3, 7])
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_batches_begun_early_are_the_same_and_continue_where_they_were_used(ahead, world_size):

@@ -271,6 +271,48 @@ def test_webdataset_parts_fields_and_labels(tmp_path):
         open_source(SourceOptions(**options))
 
 
+def test_which_shards_are_which_part_and_whose_label_counts(tmp_path):
+    base = tmp_path / "set"
+
+    def opened_with(*names: str) -> list[tuple[str, int]]:
+        for path in base.glob("*.tar"):
+            path.unlink()
+        for label, name in enumerate(names):
+            shard(base / name, [(f"{label}.jpg", IMAGES[0]), (f"{label}.cls", str(label).encode())])
+        source = open_source(SourceOptions("webdataset", tmp_path, "set"))
+        parts = [part for part in (source.train, source.test) if part is not None]
+        return [(str(i), int(label)) for part in parts for i, label in zip(part.sample_id, part.label, strict=True)]
+
+    assert opened_with("a-train-0.tar", "a-val-0.tar", "a-test-0.tar") == [("train/0", 0), ("test/2", 2)]
+    assert opened_with("a-1.tar", "a-0.tar", "A-Validation-0.tar") == [
+        ("train/1", 1), ("train/0", 0), ("test/2", 2)
+    ]  # fmt: skip
+    members = [
+        ("d/", b""), ("README", b"no field"), ("d/.jpg", b"no key"), ("d/k.v2.PNG", IMAGES[1]), ("d/k.cls", b"1"),
+        ("d/k.json", b'{"label": 0, "kind": true}'), ("e/k.jpg", IMAGES[2]), ("e/k.cls", b"1"),
+    ]  # fmt: skip
+    for path in base.glob("*.tar"):
+        path.unlink()
+    shard(base / "0.tar", members)
+    part = open_source(SourceOptions("webdataset", tmp_path, "set")).train
+    assert part.sample_id.tolist() == ["train/d/k", "train/e/k"] and part.label.tolist() == [0, 1]
+    assert [picture.encoded() for picture in part.read(np.arange(2))] == IMAGES[1:3]
+    for name, place in (("kind", "d/k: expected a class index 'kind' in its json, got True"), ("none", "got None")):
+        with pytest.raises(SamaError, match=place):
+            open_source(SourceOptions("webdataset", tmp_path, "set", label_column=name))
+    shard(base / "0.tar", [("k.jpg", IMAGES[0]), ("k.cls", b"-1")])
+    with pytest.raises(SamaError, match="k: label -1 is outside the 1 classes"):
+        open_source(SourceOptions("webdataset", tmp_path, "set"))
+
+
+def test_a_clean_label_outside_the_classes_is_named_too(tmp_path):
+    fields = json.dumps({"label": 5, "human": 0}).encode()
+    shard(tmp_path / "set" / "0.tar", [("k.jpg", IMAGES[0]), ("k.json", fields)])
+    (tmp_path / "set" / "class_names.txt").write_text("cat\ndog\n")
+    with pytest.raises(SamaError, match="k: label 5 is outside the 2 classes"):
+        open_source(SourceOptions("webdataset", tmp_path, "set", observed_label_column="human"))
+
+
 def test_a_shard_that_ends_early_or_has_a_damaged_header_is_no_shorter_shard(tmp_path):
     options = SourceOptions("webdataset", tmp_path, webdataset_source(tmp_path)["path"])
     path = tmp_path / "set" / "a-000.tar"
