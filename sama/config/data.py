@@ -93,7 +93,8 @@ class DataConfig(Section):
     )
     check_images: bool = Field(
         default=True,
-        description="encoded: decode every image once in prepare, to find corrupt ones, overlap and changed content",
+        description="encoded: decode every image once in prepare, to find corrupt ones, overlap and changed content"
+        " (parquet, which is copied, always is)",
     )
     corrupt_images: Literal["error", "skip"] = Field(
         default="error",

@@ -15,7 +15,7 @@ from sama.data.encoded import WHOLE, Locations
 from sama.data.sources.base import Part, Source, SourceOptions, stored_part
 from sama.errors import SamaError
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 HELD_OUT = ("test", "val", "validation")
 
 
