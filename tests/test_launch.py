@@ -61,14 +61,14 @@ def test_job_over_its_time_limit_says_so(toy: Toy, monkeypatch: pytest.MonkeyPat
 from pathlib import Path
 from sama import cli, launch
 import program
-launch.NOTICE_SECONDS = 2
+launch.NOTICE_SECONDS = 3
 raise SystemExit(launch.run_local(
-    ["toy", "--out", "out.txt", "--mode", "sleep"], launch.Resources(1, 0, None, 0.05, Path("logs"))))
+    ["toy", "--out", "out.txt", "--mode", "sleep"], launch.Resources(1, 0, None, 0.1, Path("logs"))))
 """
     process = toy.start(PYTHON, "-c", code)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=90)
     assert process.returncode == 1
-    assert errors.splitlines()[-1] == "sama toy: the job reached its time limit of 0.05 minutes"
+    assert errors.splitlines()[-1] == "sama toy: the job reached its time limit of 0.1 minutes"
     assert not list(toy.folder.glob("*out.txt*")), "nothing half-written"
 
 
