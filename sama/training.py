@@ -150,22 +150,27 @@ class Examples:
         Raises:
             ValueError: a random resized crop is asked for, but the images have been brought to one size already.
         """
-        crop = None if recipe is None else recipe.random_resized_crop
-        images = self.images
-        if not isinstance(images, Tensor):
-            crops = None if crop is None else _draw_crops(len(indices), crop, generator).numpy()
-            finish = images.begin(indices.numpy(), crops)
-        elif crop is not None:
-            raise ValueError("a random resized crop is taken of stored images of any size: set data.storage to encoded")
-        else:
-            finish = None
+        pixels = self._begin_pixels(indices, None if recipe is None else recipe.random_resized_crop, generator)
 
         def inputs() -> Tensor:
-            pixels = images[indices] if isinstance(images, Tensor) else torch.from_numpy(finish())  # pyright: ignore[reportOptionalCall]
-            batch = self._normalised(pixels, device)
+            batch = self._normalised(pixels(), device)
             return batch if recipe is None or generator is None else augment(batch, recipe, generator)
 
         return inputs
+
+    def _begin_pixels(
+        self, indices: Tensor, crop: tuple[float, float] | None, generator: torch.Generator | None
+    ) -> Callable[[], Tensor]:
+        images = self.images
+        if isinstance(images, Tensor):
+            if crop is not None:
+                raise ValueError(
+                    "a random resized crop is taken of stored images of any size: set data.storage to encoded"
+                )
+            return lambda: images[indices]
+        crops = None if crop is None else _draw_crops(len(indices), crop, generator).numpy()
+        decoded = images.begin(indices.numpy(), crops)
+        return lambda: torch.from_numpy(decoded())
 
     def inputs(self, indices: Tensor, device: torch.device) -> Tensor:
         """The batch that `begin` begins, without random changes."""

@@ -151,7 +151,7 @@ def test_config_show_merges_over_the_default(toy: Toy) -> None:
     assert content["training"]["steps"] == 7
     assert content["runtime"]["threads"] == 1
     assert yaml.safe_load(described.stdout) == content
-    assert "  # optimizer steps; fixed, whatever the number of examples\n  steps: 7\n" in described.stdout
+    assert "  # optimizer steps on the whole training split\n  steps: 7\n" in described.stdout
     assert "#" not in plain.stdout
 
 

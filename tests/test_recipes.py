@@ -1,5 +1,6 @@
 """The recipes in config/experiments: each valid with and without its quick overlay, with knobs that fit its data."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -100,9 +101,15 @@ def test_the_model_of_every_quick_recipe_takes_its_images(recipe):
     assert sum(p.numel() for p in model.parameters()) < 1_000_000  # a CPU is enough
 
 
+def dry_make(*words: str) -> subprocess.CompletedProcess[str]:
+    """What `make reproduce` would run, also where `make test` is what runs this."""
+    env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", "--dry-run", "reproduce", *words], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
 def test_the_small_form_of_no_recipe_is_refused():
     """Without it, QUICK=1 would run the whole default experiment."""
-    done = subprocess.run(["make", "--dry-run", "reproduce", "QUICK=1"], cwd=ROOT, capture_output=True, text=True)
+    done = dry_make("QUICK=1")
     assert done.returncode != 0
     assert "QUICK=1 takes the small form of a recipe: name it, CONFIG=config/experiments/NAME.yaml" in done.stderr
 
@@ -118,8 +125,8 @@ def test_the_small_form_of_no_recipe_is_refused():
     ],
 )
 def test_make_lays_the_files_over_each_other_in_this_order(words, expected):
-    make = ["make", "--dry-run", "reproduce", "--old-file", ".venv/.setup-done", *words]
-    lines = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    check, run = lines[0].split(), lines[1].split()
+    done = dry_make("--old-file", ".venv/.setup-done", *words)
+    assert done.returncode == 0, done.stderr
+    check, run = (line.split() for line in done.stdout.splitlines()[:2])
     assert check == ["sama", "config", "check", *expected.split()]
     assert run[-len(expected.split()) - 1 :] == (["--configfile", *expected.split()] if expected else ["rules"])

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sama.data.images import CorruptImageError, open_encoded, to_pixels
+from sama.data.root import below
 from sama.errors import SamaError
 from sama.files import read_facts
 
@@ -205,12 +206,7 @@ def open_index(path: Path, root: Path | None, workers: int) -> EncodedImages:
 def _folder(path: Path, named: str, root: Path | None) -> Path:
     if not named:
         return path.parent
-    if not Path(named).is_absolute() and root is None:
-        raise SamaError(
-            f"data_root: the images of {path} stand in {named!r} below it, got null: set data_root in the config or "
-            "SAMA_DATA_DIR in the environment"
-        )
-    folder = Path(root or "") / named
+    folder = below(root, named, f"the images of {path} stand in {named!r} below it")
     if not folder.is_dir():
         raise SamaError(f"{folder}: no such folder, expected the images of {path} there: set data_root (SAMA_DATA_DIR)")
     return folder

@@ -121,8 +121,7 @@ def load(images_path: Path, manifest_path: Path, *, data_root: Path | None = Non
     manifest_path = Path(manifest_path)
     known = read_json(manifest_path.with_suffix(".json"))
     frame = read_manifest(manifest_path)
-    indexed = Path(images_path).suffix == ".parquet"
-    pixels = open_index(images_path, data_root, workers) if indexed else open_images(images_path)
+    pixels = open_pixels(images_path, data_root, workers)
     try:
         class_names = tuple(known["class_names"])
         mean, std = tuple(known["channel_mean"]), tuple(known["channel_std"])
@@ -173,6 +172,11 @@ def check_unique(frame: pd.DataFrame, where: str) -> None:
     twice = frame.loc[frame["sample_id"].duplicated(), "sample_id"].tolist()
     if twice:
         raise SamaError(f"{where}: expected unique sample ids, got {twice[0]!r} twice")
+
+
+def open_pixels(path: Path, data_root: Path | None, workers: int) -> Pixels:
+    """`open_images` of an array file, `open_index` of an index (`.parquet`)."""
+    return open_index(path, data_root, workers) if Path(path).suffix == ".parquet" else open_images(path)
 
 
 def open_images(path: Path) -> NDArray[np.uint8]:

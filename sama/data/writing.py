@@ -1,9 +1,9 @@
 """The images of a source as files: decoded in an array, or an index of where they stand encoded."""
 
 import os
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from sama.errors import SamaError
 from sama.files import atomic, write_table
 from sama.metrics import Progress
 
+Result = TypeVar("Result")
 WORKERS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 CHUNK = 2**24  # values of pixels in memory at a time, 8 bytes each and twice
@@ -51,19 +52,12 @@ def write_images(
     fingerprints: list[bytes] = []
     decoded: list[bool] = []
 
-    def decode(picture: Picture) -> NDArray[np.uint8] | None:
-        try:
-            return to_pixels(picture.open(), channels, image_size, picture.place)
-        except CorruptImageError:
-            if skip_corrupt:
-                return None
-            raise
+    def decode(picture: Picture) -> NDArray[np.uint8]:
+        return to_pixels(picture.open(), channels, image_size, picture.place)
 
-    with Progress(count, "decode images") as progress, atomic(path) as temporary, temporary.open("wb") as stream:
-        pictures = (picture for part, rows in parts for picture in part.read(rows))
-        for picture, pixels in in_order(lambda picture: (picture, decode(picture)), pictures, WORKERS):
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        for picture, pixels in _each(parts, decode, skip_corrupt, "decode images"):
             decoded.append(pixels is not None)
-            progress.update(len(decoded))
             if pixels is None:
                 continue
             if shape is None:
@@ -84,6 +78,29 @@ def write_images(
         stream.seek(0)
         _write_header(stream, (len(fingerprints), *shape))
     return Written((shape[0], shape[1], shape[2]), fingerprints, np.array(decoded))
+
+
+def _each(
+    parts: list[tuple[Part, NDArray[np.int64]]],
+    function: Callable[[Picture], Result],
+    skip_corrupt: bool,
+    description: str,
+) -> Iterator[tuple[Picture, Result | None]]:
+    """Every chosen picture, in order, with what `function` gives for it (by threads); None for one to be skipped."""
+
+    def tried(picture: Picture) -> tuple[Picture, Result | None]:
+        try:
+            return picture, function(picture)
+        except CorruptImageError:
+            if skip_corrupt:
+                return picture, None
+            raise
+
+    pictures = (picture for part, rows in parts for picture in part.read(rows))
+    with Progress(sum(len(rows) for _, rows in parts), description) as progress:
+        for done, found in enumerate(in_order(tried, pictures, WORKERS), start=1):
+            progress.update(done)
+            yield found
 
 
 def write_index(
@@ -121,52 +138,42 @@ def _index_of_files(
     skip_corrupt: bool,
     check: bool,
 ) -> Written:
-    count = sum(map(len, stay))
-    decoded = np.ones(count, dtype=np.bool_)
+    decoded = np.ones(sum(map(len, stay)), dtype=np.bool_)
     fingerprints: list[bytes] = []
     if check:
-        pictures = (picture for part, rows in parts for picture in part.read(rows))
-        with Progress(count, "check images") as progress:
-            for row, content in enumerate(in_order(partial(_checked, skip_corrupt), pictures, WORKERS)):
-                decoded[row] = content is not None
-                if content is not None:
-                    fingerprints.append(content[1])
-                progress.update(row + 1)
+        for row, (_, found) in enumerate(_each(parts, _checked, skip_corrupt, "check images")):
+            decoded[row] = found is not None
+            if found is not None:
+                fingerprints.append(found[1])
     files = pa.chunked_array([locations.file.cast(pa.string()) for locations in stay]).filter(pa.array(decoded))
     offset, length = (np.concatenate([getattr(at, name) for at in stay])[decoded] for name in ("offset", "length"))
-    return _write_index(path, files, offset, length, form, folder, Written(_shape(*form), fingerprints, decoded))
+    return _write_index(path, files, offset, length, form, folder, (fingerprints, decoded))
 
 
 def _packed(
     path: Path, parts: list[tuple[Part, NDArray[np.int64]]], form: tuple[int, int], skip_corrupt: bool
 ) -> Written:
-    count = sum(len(rows) for _, rows in parts)
-    decoded, lengths, fingerprints = np.zeros(count, dtype=np.bool_), [], []
-    pictures = (picture for part, rows in parts for picture in part.read(rows))
+    decoded: list[bool] = []
+    lengths: list[int] = []
+    fingerprints: list[bytes] = []
     packed = path.with_name("images.bin")
-    with Progress(count, "copy images") as progress, atomic(packed) as temporary, temporary.open("wb") as stream:
-        for row, content in enumerate(in_order(partial(_checked, skip_corrupt), pictures, WORKERS)):
-            progress.update(row + 1)
-            if content is not None:
-                decoded[row] = True
-                stream.write(content[0])
-                lengths.append(len(content[0]))
-                fingerprints.append(content[1])
+    with atomic(packed) as temporary, temporary.open("wb") as stream:
+        for _, found in _each(parts, _checked, skip_corrupt, "copy images"):
+            decoded.append(found is not None)
+            if found is not None:
+                stream.write(found[0])
+                lengths.append(len(found[0]))
+                fingerprints.append(found[1])
     length = np.array(lengths, dtype=np.int64)
     files = pa.chunked_array([pa.array([packed.name] * len(length), pa.string())])
     offset = np.cumsum(length) - length
-    return _write_index(path, files, offset, length, form, "", Written(_shape(*form), fingerprints, decoded))
+    return _write_index(path, files, offset, length, form, "", (fingerprints, np.array(decoded)))
 
 
-def _checked(skip_corrupt: bool, picture: Picture) -> tuple[bytes, bytes] | None:
-    """The encoded bytes of an image that can be decoded, and their fingerprint; None for one to be skipped."""
-    try:
-        content = picture.encoded()
-        check_range(open_encoded(content, picture.place), picture.place)
-    except CorruptImageError:
-        if skip_corrupt:
-            return None
-        raise
+def _checked(picture: Picture) -> tuple[bytes, bytes]:
+    """The encoded bytes of an image that can be decoded, and their fingerprint."""
+    content = picture.encoded()
+    check_range(open_encoded(content, picture.place), picture.place)
     return content, fingerprint(content)
 
 
@@ -177,17 +184,15 @@ def _write_index(
     length: NDArray[np.int64],
     form: tuple[int, int],
     folder: str,
-    written: Written,
+    found: tuple[list[bytes], NDArray[np.bool_]],
 ) -> Written:
+    fingerprints, decoded = found
     if not len(offset):
-        raise SamaError(f"data.corrupt_images: none of the {len(written.decoded)} images can be decoded")
+        raise SamaError(f"data.corrupt_images: none of the {len(decoded)} images can be decoded")
+    channels, size = form
     table = pa.table({"file": files.dictionary_encode(), "offset": offset, "length": length})
-    write_table(path, table, {"folder": folder, "channels": str(form[0]), "size": str(form[1])})
-    return written
-
-
-def _shape(channels: int, size: int) -> tuple[int, int, int]:
-    return channels, size, size
+    write_table(path, table, {"folder": folder, "channels": str(channels), "size": str(size)})
+    return Written((channels, size, size), fingerprints, decoded)
 
 
 def _write_header(stream: IO[bytes], shape: tuple[int, ...]) -> None:

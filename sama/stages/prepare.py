@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sama.config import DataConfig
-from sama.data.encoded import EncodedImages, open_index
-from sama.data.manifest import SPLITS, check_unique, open_images
+from sama.data.encoded import EncodedImages
+from sama.data.manifest import SPLITS, check_unique, open_pixels
 from sama.data.noise import plant, realised
 from sama.data.overlap import overlap_report
 from sama.data.seeding import generator
@@ -72,7 +72,7 @@ def run(*, out: Path, seeds: tuple[int, ...], data_root: Path | None, data: Data
             "content_hash": content_hash,
         }
         write_json(partial / "dataset.json", dataset)
-        pixels = _open(images, data_root)
+        pixels = open_pixels(images, data_root, WORKERS)
         for seed, manifest in manifests.items():
             facts = _facts(manifest, pixels, written.fingerprints, dataset, data.meta_set)
             write_parquet(partial / f"seed{seed}" / "manifest.parquet", manifest)
@@ -94,10 +94,6 @@ def _write_images(partial: Path, examples: "_Examples", source: Source, data: Da
     path = partial / "images.parquet"
     form = (channels, data.image_size, str(Path(data.path)))  # "": the data root itself, "."; in the index: beside it
     return path, write_index(path, examples.chosen, *form, skip_corrupt=skip_corrupt, check=data.check_images)
-
-
-def _open(images: Path, data_root: Path | None) -> NDArray[np.uint8] | EncodedImages:
-    return open_images(images) if images.suffix == ".npy" else open_index(images, data_root, WORKERS)
 
 
 class _Examples:

@@ -23,15 +23,11 @@ from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.reweight import LabelledBatch, Reweight
 from sama.stages import _common, evaluate, meta_train, prepare, retrain, score, select, summarize
 from sama.stages._keys import run_key
+from tests.stages.small_digits import DATA
 
 METRICS = {"batch_size": 16, "log_every": 3, "checkpoint_every": 5, "augment": {"crop_padding": 1}}
 CONFIG = {
-    "data": {
-        "source": "digits",
-        "max_images": 200,
-        "splits": {"meta": 30, "validation": 30, "test": 60},
-        "noise": {"kind": "symmetric", "rate": 0.3},
-    },
+    "data": DATA,
     "model": {"drop_rate": 0.3},  # so that the random state matters
     "training": {"steps": 12, **METRICS},
     "meta": {"unroll_steps": 3, "batch_size": 20, "training": {"steps": 16, **METRICS}},

@@ -16,15 +16,11 @@ from sama.files import read_facts, read_json, write_parquet
 from sama.scores import SCORES
 from sama.stages import meta_train, observe, prepare, retrain, score, select
 from sama.stages._arrays import read_array, write_arrays
+from tests.stages.small_digits import DATA
 
 RECIPE = {"steps": 25, "batch_size": 16, "log_every": 5, "checkpoint_every": 10, "augment": {"crop_padding": 1}}
 CONFIG = {
-    "data": {
-        "source": "digits",
-        "max_images": 200,
-        "splits": {"meta": 30, "validation": 30, "test": 60},
-        "noise": {"kind": "symmetric", "rate": 0.3},
-    },
+    "data": DATA,
     "model": {"drop_rate": 0.3},
     "training": RECIPE,
     "scores": {

@@ -25,15 +25,11 @@ from sama.stages import _passes, prepare, score, select
 from sama.training import Examples
 from tests.bilevel import processes
 from tests.scores.contexts import context
+from tests.stages.small_digits import DATA
 
 TRAIN = 80  # examples of the training split: five chunks of sixteen, or two and a half of 32
 CONFIG = {
-    "data": {
-        "source": "digits",
-        "max_images": 200,
-        "splits": {"meta": 30, "validation": 30, "test": 60},
-        "noise": {"kind": "symmetric", "rate": 0.3},
-    },
+    "data": DATA,
     "model": {"drop_rate": 0.3},
     "training": {"steps": 12, "batch_size": 16, "checkpoint_every": 2, "augment": {"crop_padding": 1}},
     "scores": {"el2n": {"models": 3, "steps": 5}, "grand": {"models": 1, "steps": 2}},

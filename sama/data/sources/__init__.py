@@ -1,8 +1,8 @@
 """The registry of image sources. A new source is one module and one line here."""
 
-import difflib
 from types import MappingProxyType
 
+from sama.data.registry import registered
 from sama.data.sources import cifar, digits, fashion_mnist, image_folder, parquet, webdataset
 from sama.data.sources.base import Opener, Part, Picture, Source, SourceOptions
 from sama.errors import SamaError
@@ -28,11 +28,7 @@ def open_source(options: SourceOptions) -> Source:
     Raises:
         SamaError: no such source, or its files are missing or wrong.
     """
-    if options.name not in SOURCES:
-        close = difflib.get_close_matches(options.name, SOURCES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SOURCES)}"
-        raise SamaError(f"data.source: unknown source {options.name!r} ({hint})")
-    source = SOURCES[options.name](options)
+    source = registered(SOURCES, options.name, "source")(options)
     for part in (source.train, source.test):
         if part is not None and not len(part):
             raise SamaError(f"data.source: source {options.name!r} has a part without an example")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sama.data.encoded import Locations
 from sama.data.images import CorruptImageError, open_encoded
+from sama.data.root import below
 from sama.errors import SamaError
 
 MOST_CLASSES = 10**6  # beyond, a label is taken to be no class index
@@ -89,12 +90,7 @@ class SourceOptions:
         wanted = self.path if self.path is not None else default
         if wanted is None:
             raise SamaError(f"data.path: source {self.name!r} needs the folder to read, got null")
-        if not Path(wanted).is_absolute() and self.root is None:
-            raise SamaError(
-                f"data_root: source {self.name!r} needs the folder that holds the data sets, got null: set data_root "
-                "in the config or SAMA_DATA_DIR in the environment"
-            )
-        folder = Path(self.root or "") / wanted
+        folder = below(self.root, wanted, f"source {self.name!r} needs the folder that holds the data sets")
         if not folder.is_dir():
             raise SamaError(
                 f"{folder}: no such folder, looked in for source {self.name!r}: data_root (or SAMA_DATA_DIR) sets the "
@@ -150,16 +146,27 @@ def missing_picture(place: str) -> Picture:
 
 
 def class_names_of(folder: Path, largest: Callable[[], int]) -> tuple[str, ...]:
-    """Class names, a line each, of `class_names.txt` in `folder`; without that file the numbers 0 … `largest()`.
+    """The `listed_class_names` of `folder`; without a list the numbers 0 … `largest()`.
 
     Raises:
-        SamaError: a name is empty or stands twice, or the largest label is no class index.
+        SamaError: as `listed_class_names`, or the largest label is no class index.
+    """
+    if (listed := listed_class_names(folder)) is not None:
+        return listed
+    if (last := largest()) >= MOST_CLASSES:
+        raise SamaError(f"{folder}: label {last}: expected class indices 0, 1, … below {MOST_CLASSES}")
+    return tuple(str(label) for label in range(last + 1))
+
+
+def listed_class_names(folder: Path) -> tuple[str, ...] | None:
+    """Class names, a line each, of `class_names.txt` in `folder`; None without that file.
+
+    Raises:
+        SamaError: a name is empty or stands twice, or there is none.
     """
     path = folder / "class_names.txt"
     if not path.is_file():
-        if (last := largest()) >= MOST_CLASSES:
-            raise SamaError(f"{folder}: label {last}: expected class indices 0, 1, … below {MOST_CLASSES}")
-        return tuple(str(label) for label in range(last + 1))
+        return None
     names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     while names and not names[-1]:
         names.pop()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sama.data.root import below
 from sama.errors import SamaError
 
 UNKNOWN = -1  # a label that is not known
@@ -84,12 +85,7 @@ class TextOptions:
         """
         if self.path is None:
             raise SamaError(f"data.path: source {self.name!r} needs the file or folder to read, got null")
-        if not Path(self.path).is_absolute() and self.root is None:
-            raise SamaError(
-                f"data_root: source {self.name!r} needs the folder that {self.path!r} stands in, got null: set "
-                "data_root in the config or SAMA_DATA_DIR in the environment"
-            )
-        place = Path(self.root or "") / self.path
+        place = below(self.root, self.path, f"source {self.name!r} needs the folder that {self.path!r} stands in")
         if not place.exists():
             raise SamaError(
                 f"{place}: no such file or folder, looked in for source {self.name!r}: data_root (or SAMA_DATA_DIR) "

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sama.data.sources.base import class_names_of
+from sama.data.sources.base import listed_class_names
 from sama.data.texts.base import ABSTAIN, shown
 from sama.errors import SamaError
 
@@ -47,8 +47,8 @@ def labels_from(folder: Path, values: Iterable[object], where: Path | str) -> La
     Raises:
         SamaError: the values are no labels, names and numbers are mixed, or all are missing.
     """
-    if (folder / "class_names.txt").is_file():
-        return Labels(class_names_of(folder, lambda: 0))
+    if (listed := listed_class_names(folder)) is not None:
+        return Labels(listed)
     given = [value.strip() if isinstance(value, str) else value for value in values if not _nothing(value)]
     strange = [value for value in given if not isinstance(value, str) and _whole(value) is None]
     if strange:

@@ -15,7 +15,7 @@ import sama.data.texts
 light = [name for name in ("torch", "transformers") if name in sys.modules]
 try:
     sama.data.texts.open_texts(sama.data.texts.TextOptions("hub", path="x"))
-except sama.data.texts.SamaError as error:
+except sama.errors.SamaError as error:
     absent = str(error)
 del sys.modules["datasets"]
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
