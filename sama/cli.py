@@ -43,6 +43,13 @@ STAGES: dict[str, Stage] = {
     "evaluate": Stage("sama.stages.evaluate", "test accuracy, noise detection and search cost of a seed"),
     "summarize": Stage("sama.stages.summarize", "one summary over all seeds"),
     "report": Stage("sama.stages.report", "figures and the self-contained report"),
+    "prepare-texts": Stage("sama.stages.prepare_texts", "texts: votes, weak labels, splits"),
+    "tune": Stage("sama.stages.tune", "texts: choose the hyperparameters of a method on validation"),
+    "finetune": Stage("sama.stages.finetune", "texts: finetune a classifier by a method"),
+    "evaluate-texts": Stage("sama.stages.evaluate_texts", "texts: the measures of a seed on test, noise detection"),
+    "summarize-texts": Stage("sama.stages.summarize_texts", "texts: one summary over all seeds"),
+    "suspect-texts": Stage("sama.stages.suspect_texts", "texts: weights and suspect labels as CSV, for their owner"),
+    "export-text": Stage("sama.stages.export_text", "texts: the best model as transformers reads it, with a card"),
     "track": Stage("sama.stages.track", "mirror the results into MLflow"),
 }
 TOOLS = {

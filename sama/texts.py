@@ -8,10 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-MASKED, REPLACED = (
-    0.8,
-    0.1,
-)  # of the chosen tokens; the others stay as they are (Devlin et al., NAACL 2019, section 3.1)
+MASKED, REPLACED = 0.8, 0.1  # of the chosen tokens; the others stay (Devlin et al., NAACL 2019, section 3.1)
 NO_LABEL = -100  # what `torch.nn.functional.cross_entropy` leaves out
 
 
@@ -54,6 +51,10 @@ class TextExamples:
     def lengths(self) -> Tensor:
         """Number of tokens of each text, int64 [n]."""
         return self.offsets.diff()
+
+    def order(self, batch_size: int) -> Callable[[Tensor, int], Tensor]:
+        """Batches of similar length: `by_length`."""
+        return by_length(self.lengths, batch_size)
 
     def take(self, rows: Tensor) -> "TextExamples":
         """The texts at these positions, in this order."""
@@ -139,9 +140,18 @@ class MaskedTexts:
         return len(self.texts)
 
     @property
+    def labels(self) -> Tensor:
+        """Those of the texts."""
+        return self.texts.labels
+
+    @property
     def lengths(self) -> Tensor:
         """Number of tokens of each text, int64 [n]."""
         return self.texts.lengths
+
+    def order(self, batch_size: int) -> Callable[[Tensor, int], Tensor]:
+        """As the texts'."""
+        return self.texts.order(batch_size)
 
     @cached_property
     def _ordinary(self) -> Tensor:

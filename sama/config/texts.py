@@ -161,6 +161,11 @@ class FinetuningConfig(Section):
         " reweighting), meta_r_na (without adaptation), meta_rc (reweighting and correction); clean labels and"
         " unlabelled text: finetune, tapt, multitask (fixed weight), meta_auxiliary (SAMA)",
     )
+    keep_models: bool = Field(
+        default=True,
+        strict=True,
+        description="keep the weights of all models; false: of the exported one alone",
+    )
     clean_share: float = Field(
         default=0.3, gt=0.0, lt=1.0, description="weak_then_clean: fraction of the steps on the clean meta set"
     )

@@ -1,4 +1,4 @@
-"""Methods of finetuning on texts: one registry, whose entries a stage runs. A new method is a function and a line here."""
+"""Methods of finetuning on texts: one registry that a stage reads. A new method is a function and a line here."""
 
 from types import MappingProxyType
 
@@ -16,7 +16,7 @@ METHODS: MappingProxyType[str, Method] = MappingProxyType(
         "self_training": Method(self_training.self_training, reads="weak"),
         "meta_r": Method(meta.reweight, reads="weak", needs_meta=True, watches=True),
         "meta_r_na": Method(meta.reweight_na, reads="weak", needs_meta=True, watches=True),
-        "meta_rc": Method(meta.reweight_and_correct, reads="weak", needs_meta=True, watches=True),
+        "meta_rc": Method(meta.reweight_and_correct, reads="weak", needs_meta=True, watches=True, corrects=True),
         "finetune": Method(plain.finetune, reads="weak"),
         "tapt": Method(auxiliary.tapt, reads="weak", masked_head=True),
         "multitask": Method(auxiliary.multitask, reads="weak", masked_head=True),

@@ -1,4 +1,4 @@
-"""Continued pretraining on the task's own texts: before finetuning (TAPT), beside it, or beside it and weighted by SAMA.
+"""Continued pretraining on the task's own texts: before finetuning (TAPT), beside it, or beside it by SAMA's weights.
 
 The auxiliary loss is that of masked language modelling on the texts of the task's batch.
 """

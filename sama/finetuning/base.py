@@ -96,14 +96,15 @@ class Method:
         run: trains the context's model.
         reads: the labels of its training texts: those of the configured aggregation ("weak"), of one by name, or the
             meta set alone ("meta").
-        needs_meta: it needs a meta set. watches: it gives each training text a weight. masked_head: it needs a
-            masked-language-model head.
+        needs_meta: it needs a meta set. watches: it gives each training text a weight; corrects: a label too.
+            masked_head: it needs a masked-language-model head.
     """
 
     run: Callable[[Context], Outcome]
     reads: str
     needs_meta: bool = False
     watches: bool = False
+    corrects: bool = False
     masked_head: bool = False
 
 
@@ -197,9 +198,7 @@ class Phases:
         if validated and best is not None:
             self.model.load_state_dict(best.weights)
         kept = None if best is None else best.state_dict()
-        self._save(
-            before + steps, {"phase": index + 1, "state": None, "model": self.model.state_dict(), "best": kept}
-        )
+        self._save(before + steps, {"phase": index + 1, "state": None, "model": self.model.state_dict(), "best": kept})
 
     def train(
         self,

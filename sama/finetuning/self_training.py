@@ -65,7 +65,7 @@ def _round(context: Context, steps: int) -> Cost:
 
 
 def pseudo_labels(probabilities: Tensor, threshold: float) -> Tensor:
-    """`ω_i q_i` [n, classes] of the model's probabilities; if no text reaches the threshold, the most confident does."""
+    """`ω_i q_i` [n, classes] of the model's probabilities; where no text reaches the threshold, the surest does."""
     sharpened = probabilities.square() / probabilities.sum(dim=0).clamp_min(1e-12)
     targets = sharpened / sharpened.sum(dim=-1, keepdim=True)
     entropy = -(targets * targets.clamp_min(1e-12).log()).sum(dim=-1)

@@ -173,6 +173,11 @@ class Run:
         """Copy the metrics to their place and clear up; call it when every other output stands."""
         self.metrics.close()
         copy(self.metrics.path, metrics)
+        self.drop()
+
+    def drop(self) -> None:
+        """Clear up: what was trained is not needed any more, or stands elsewhere."""
+        self.metrics.close()
         # the checkpoint first: with it, but without the metrics before it, a run killed here could not be continued
         self._checkpoint.unlink(missing_ok=True)
         self.metrics.path.unlink()

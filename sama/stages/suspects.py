@@ -13,7 +13,7 @@ from sama.config import ModelConfig, RuntimeConfig, ScoresConfig, SelectionConfi
 from sama.data import manifest as manifests
 from sama.data.manifest import Dataset
 from sama.errors import SamaError
-from sama.files import read_parquet, sha256, write_json, write_text
+from sama.files import read_parquet, sha256, write_csv, write_json
 from sama.images import ImageExamples
 from sama.metrics import Progress
 from sama.stages._arrays import read_column
@@ -96,8 +96,8 @@ def run(
         "cost": {"forward_examples": len(judged) * len(seeds), "backward_examples": 0},
         "content_hash": sha256(run_key("suspects", seeds[0], whole, model, selection, *files), *hashes),
     }
-    _write_csv(out / "kept.csv", kept_table)
-    _write_csv(out / "suspect_labels.csv", pd.DataFrame(suspects, columns=LABEL_COLUMNS))
+    write_csv(out / "kept.csv", kept_table)
+    write_csv(out / "suspect_labels.csv", pd.DataFrame(suspects, columns=LABEL_COLUMNS))
     write_json(out / "summary.json", summary)
 
 
@@ -201,7 +201,3 @@ def _check(suspects: pd.DataFrame, judged: pd.DataFrame) -> dict[str, Any] | Non
             {"suspects": n, "wrong": int(wrong[:n].sum()), "suggestion_right": int(right[:n].sum())} for n in counts
         ],
     }
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
