@@ -28,7 +28,7 @@ def make_loop(kind: str, options: dict, *, shard: bool, parts: int) -> BilevelLo
         meta = nn.ParameterDict(shapes)
     else:
         nn.init.normal_(meta.output.weight)
-    where = {"rank": 0, "world_size": 1}
+    where: Any = {"rank": 0, "world_size": 1}
     if shard:
         mesh = init_device_mesh("cpu", (dist.get_world_size(),))
         for layer in (model[0], model[2], model):
