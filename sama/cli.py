@@ -118,16 +118,16 @@ def config() -> None:
 
 
 def _load(overlays: Sequence[Path]) -> Any:
-    from sama.config import load
+    from sama.config import over_default, read, validate_any
 
-    return load([DEFAULT_CONFIG, *overlays])
+    return validate_any(over_default(read(overlays)), where=", ".join(map(str, overlays)) or "config")
 
 
 @config.command("show")
 @click.argument("overlays", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--describe", is_flag=True, help="Add each key's description as a comment.")
 def config_show(overlays: tuple[Path, ...], describe: bool) -> None:
-    """Print config/config.yaml with OVERLAYS laid over it, in order, validated."""
+    """Print the default configuration with OVERLAYS laid over it, in order, validated."""
     from sama.config import dump_yaml
 
     loaded = _load(overlays)
@@ -142,7 +142,7 @@ def config_show(overlays: tuple[Path, ...], describe: bool) -> None:
 @config.command("check")
 @click.argument("overlays", nargs=-1, type=click.Path(path_type=Path))
 def config_check(overlays: tuple[Path, ...]) -> None:
-    """Validate config/config.yaml with OVERLAYS; the exit code is 1 if something is wrong."""
+    """Validate OVERLAYS over the default configuration; the exit code is 1 if something is wrong."""
     click.echo(f"config of experiment {_load(overlays).experiment}: valid")
 
 
@@ -209,9 +209,9 @@ def limit_threads(arguments: Sequence[str]) -> None:
     paths = config_paths(arguments)
     if paths == [DEFAULT_CONFIG] and not DEFAULT_CONFIG.exists():
         return
-    from sama.config import load
+    from sama.config import load_any
 
-    threads = load(paths).runtime.threads
+    threads = load_any(paths).runtime.threads
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
 
 

@@ -14,11 +14,12 @@ from sama.data import manifest as manifests
 from sama.data.manifest import Dataset
 from sama.errors import SamaError
 from sama.files import read_parquet, sha256, write_json, write_text
+from sama.images import ImageExamples
 from sama.metrics import Progress
 from sama.stages._arrays import read_column
 from sama.stages._common import classifier, device_of, load_weights
 from sama.stages._keys import run_key
-from sama.training import Examples, predict
+from sama.training import predict
 
 METHOD = "meta_weight"
 CHUNK = 512  # images in memory at a time
@@ -170,7 +171,7 @@ def _predicted(
             observed = labels[chunk]
             total = torch.zeros(len(images), len(datasets[0].class_names), dtype=torch.float64)
             for network, dataset, use in zip(networks, datasets, trusted, strict=True):
-                part = Examples(images, observed, dataset.channel_mean, dataset.channel_std)
+                part = ImageExamples(images, observed, dataset.channel_mean, dataset.channel_std)
                 total += use[chunk, None] * predict(network, part, device).double().softmax(dim=-1)
             mean = total / trusted[:, chunk].sum(dim=0)[:, None]
             largest = mean.max(dim=-1)
