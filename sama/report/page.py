@@ -233,7 +233,8 @@ def reproduction(config: Config | TextsConfig) -> tuple[str, str]:
 def shown_config(config: Config | TextsConfig) -> str:
     """The merged configuration without what belongs to a machine: where data lie, who carries the jobs."""
     values = config.model_dump(mode="json", exclude={"data_root", "launcher"})
-    path = values["data"]["path"]
-    if path and PurePath(path).is_absolute():
-        values["data"]["path"] = PurePath(path).name
+    for section, key in (("data", "path"), ("model", "name")):
+        place = values[section][key]
+        if place and PurePath(place).is_absolute():
+            values[section][key] = PurePath(place).name
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

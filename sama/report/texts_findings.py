@@ -51,10 +51,8 @@ def best_finding(results: TextResults) -> str:
     second = f"{looks[first.second].label} ({accuracy_text(spread(measured[first.second]))})"
     if first.clear:
         return f"{text} It leads every other method clearly; {second} comes next."
-    return (
-        f"{text} Compared with the next, {second}, it is {difference_text(first.lead)}: "
-        "the seeds do not allow to call it the best of all methods."
-    )
+    text += f" Compared with the next, {second}, it is {difference_text(first.lead)}."
+    return text + (" Its lead over another method is not clear." if first.lead.clear else "")
 
 
 def standing(results: TextResults, method: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The page of an experiment on texts: tiles, findings, figures with captions, tables, texts, how to reproduce."""
 
 from collections.abc import Mapping
+from pathlib import PurePath
 
 import pandas as pd
 
@@ -16,6 +17,8 @@ from sama.report.texts_style import AGGREGATIONS, MEASURES
 from sama.report.words import accuracy_text, percent, seeds_text, sentence
 
 LINKS = tuple((name, f"../suspects/{name}") for name in ("weights.csv", "suspect_labels.csv"))
+TILES = 5  # fill a row
+NO_BREAK = "\u00a0"
 CAREFUL = "Texts are shown as they stand in the data, cut where they are long."
 
 
@@ -36,26 +39,31 @@ def render(results: TextResults, config: TextsConfig, drawings: Mapping[str, Dra
 def subtitle(results: TextResults, config: TextsConfig) -> str:
     """Data, weak labels, model and number of seeds in one line."""
     data, votes = config.data, results.dataset["votes"]
-    made = "synthetic texts, made by a grammar" if data.source == "synthetic_texts" else f"{data.path or data.source}"
+    made = (
+        "synthetic texts, made by a grammar"
+        if data.source == "synthetic_texts"
+        else PurePath(data.path or data.source).name
+    )
     count = f"{sum(results.dataset['texts'].values()):,} texts, {len(results.dataset['class_names'])} classes"
     parts = [f"{made}: {count}", f"{len(votes['functions'])} labelling functions" if votes else ""]
-    model = "a small BERT with random weights" if config.model.name is None else config.model.name.rsplit("/", 1)[-1]
+    model = "a small BERT with random weights" if config.model.name is None else PurePath(config.model.name).name
     return " · ".join(part for part in (*parts, model, seeds_text(len(results.seeds))) if part)
 
 
 def tiles(results: TextResults) -> list[Tile]:
     """The headline numbers: the meta methods, what they must be compared with, and how many weak labels are right."""
-    wanted = dict.fromkeys([*filter(is_meta, results.test), reference(results), "clean_only", "weak_then_clean"])
+    headed = [method for method in results.test if is_meta(method) and method != "meta_r_na"]
+    wanted = dict.fromkeys([*headed, reference(results), "clean_only", "weak_then_clean"])
     shown = [
         tile(
             accuracy_text(spread(results.measured[method])),
-            f"test {MEASURES[results.measure]}, {results.looks[method].label}",
+            f"test {MEASURES[results.measure]}, {results.looks[method].label.replace(' ', NO_BREAK)}",
             results.looks[method].colour,
         )
         for method in wanted
         if method in results.test
     ]
-    for name, values in list(results.label_accuracy.items())[:1]:
+    for name, values in list(results.label_accuracy.items())[:1] if len(shown) < TILES else ():
         text = f"of the weak training labels are right ({AGGREGATIONS.get(name, name)})"
         shown.append(tile(accuracy_text(spread(values)), text, MUTED))
     return shown
@@ -98,7 +106,7 @@ def labels_section(results: TextResults, config: TextsConfig) -> Section:
             f"{len(votes['functions'])} labelling functions vote on {percent(votes['coverage'])} of the "
             f"{votes['texts']:,} training texts; on {percent(votes['overlap'])} at least two vote, on "
             f"{percent(votes['conflict'])} two disagree. Their votes become a label by "
-            f"{AGGREGATIONS[config.data.aggregation]}, for the method Dawid–Skene by Dawid–Skene."
+            f"{AGGREGATIONS[config.data.aggregation]}, but for a method that is named after another aggregation."
         ]
         texts.append(
             "Texts on which all functions abstain are "
