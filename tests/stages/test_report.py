@@ -10,6 +10,7 @@ import pytest
 
 from sama.errors import SamaError
 from sama.files import read_json, read_parquet, write_json, write_parquet
+from sama.report import page
 from sama.report.page import Drawing
 from sama.scores import SCORES
 from sama.stages import report
@@ -272,7 +273,7 @@ def test_broken_metrics_are_named_by_line(copy):
 
 def test_a_disk_that_fills_up_leaves_no_page(copy, quick, monkeypatch):
     results, config = copy
-    write, written = report.write_text, []
+    write, written = page.write_text, []
 
     def full(path, text):
         if len(written) == 3:
@@ -280,7 +281,7 @@ def test_a_disk_that_fills_up_leaves_no_page(copy, quick, monkeypatch):
         written.append(path)
         write(path, text)
 
-    monkeypatch.setattr(report, "write_text", full)
+    monkeypatch.setattr(page, "write_text", full)
     with pytest.raises(OSError, match="No space"):
         report.run(results=results, out=results / "report", config=config)
     assert not (results / "report/index.html").exists()
