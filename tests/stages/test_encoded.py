@@ -352,6 +352,9 @@ def test_pixels_without_a_fixed_range_are_found_by_prepare_wherever_they_go(tmp_
     Image.fromarray(np.arange(100, dtype=np.int32).reshape(10, 10)).save(path)
     with pytest.raises(SamaError, match=f"{path}: expected 8-bit or 16-bit pixels, got 32-bit ones"):
         prepared(tmp_path, **data)
+    for storage in ("encoded", "decoded"):
+        skipped = prepared(tmp_path, storage, **data, storage=storage, corrupt_images="skip")
+        assert read_json(skipped / "dataset.json")["skipped"] == ["cat/00.tif"]
 
 
 def test_the_data_root_itself_may_be_the_folder_of_the_images(tmp_path):
