@@ -12,19 +12,21 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from sama.bilevel import checkpoint
 from sama.config import RuntimeConfig, validate
 from sama.data import manifest as manifests
 from sama.data.encoded import EncodedImages, Locations, crop_box, in_order, open_index
 from sama.data.sources import SourceOptions, open_source
 from sama.errors import SamaError
 from sama.files import read_json
-from sama.stages import meta_train, prepare, retrain
+from sama.stages import meta_train, prepare, retrain, score
 
 SIZE = 8
 CLASSES = ("cat", "dog")
 LABELS = [i % 2 for i in range(60)]
 SPLITS = {"meta": 8, "validation": 8, "test": 12}
 RECIPE = {"batch_size": 8, "steps": 5, "checkpoint_every": 2, "log_every": 5}
+CROPPED = {**RECIPE, "augment": {"random_resized_crop": [0.2, 1.0], "horizontal_flip": True}}
 
 
 def jpeg(number: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> bytes:
@@ -92,17 +94,35 @@ def opened(out: Path, workers: int = 2) -> manifests.Dataset:
     return manifests.load(images_of(out), manifest, data_root=out.parent, workers=workers)
 
 
-def trained(out: Path, folder: Path, workers: int, **settings: Any) -> dict[str, bytes]:
+LEARNERS = {"retrain": "model.safetensors", "meta_train": "weights.parquet", "score": "score.parquet"}
+
+
+def learned(stage: str, out: Path, folder: Path, workers: int, **settings: Any) -> bytes:
+    """What a stage that learns writes first."""
     config = validate({"data": {"source": "image_folder", "storage": "encoded", "image_size": SIZE}, **settings})
     common: dict[str, Any] = {
         "images": images_of(out), "manifest": out / "seed0" / "manifest.parquet", "data_root": out.parent, "seed": 0,
-        "model": config.model, "runtime": RuntimeConfig(device="cpu", workers=workers),
+        "model": config.model, "runtime": RuntimeConfig(device="cpu", workers=workers), "work": folder / "work",
     }  # fmt: skip
-    recipe: dict[str, Any] = {"training": config.training, "retrain": config.retrain}
-    retrain.run(**common, cell="full", out=folder, work=folder / "work", **recipe)
-    meta_train.run(**common, out=folder / "meta", work=folder / "work", meta=config.meta)
-    files = ("model.safetensors", "meta/weights.parquet", "meta/model.safetensors")
-    return {name: (folder / name).read_bytes() for name in files}
+    path = folder / LEARNERS[stage]
+    if stage == "retrain":
+        retrain.run(**common, cell="full", out=folder, training=config.training, retrain=config.retrain)
+    elif stage == "meta_train":
+        meta_train.run(**common, out=folder, meta=config.meta)
+    else:
+        files = {"out": path, "summary": folder / "score.json"}
+        score.run(**common, **files, method="el2n", training=config.training, scores=config.scores)
+        return pq.read_table(path).column("score").to_numpy().tobytes()  # its metadata names the data's hash
+    return path.read_bytes()
+
+
+def trained(out: Path, folder: Path, workers: int, **settings: Any) -> dict[str, bytes]:
+    return {stage: learned(stage, out, folder / stage, workers, **settings) for stage in LEARNERS}
+
+
+def recipe(training: dict[str, Any]) -> dict[str, Any]:
+    meta = {"training": {**training, "steps": 16}, "batch_size": 4}
+    return {"training": training, "meta": meta, "scores": {"el2n": {"models": 1, "steps": 5}}}
 
 
 @pytest.mark.parametrize("source", list(SOURCES))
@@ -125,14 +145,33 @@ def test_encoded_and_decoded_images_have_the_same_pixels_and_manifests(source, t
 def test_training_does_not_depend_on_storage_or_workers(tmp_path):
     data = folder_source(tmp_path)
     encoded, decoded = prepared(tmp_path, **data), prepared(tmp_path, "decoded", **data, storage="decoded")
-    recipe = {"training": RECIPE, "meta": {"training": {**RECIPE, "steps": 16}, "batch_size": 4}}
-    held = trained(decoded, tmp_path / "a", 1, **recipe)
-    assert held == trained(encoded, tmp_path / "b", 1, **recipe) == trained(encoded, tmp_path / "c", 3, **recipe)
-    cropped = {**RECIPE, "augment": {"random_resized_crop": [0.2, 1.0], "horizontal_flip": True}}
-    recipe = {"training": cropped, "meta": {"training": {**cropped, "steps": 16}, "batch_size": 4}}
-    one, many = (trained(encoded, tmp_path / f"crop{n}", n, **recipe) for n in (1, 3))
+    held = trained(decoded, tmp_path / "a", 1, **recipe(RECIPE))
+    assert held == trained(encoded, tmp_path / "b", 1, **recipe(RECIPE))
+    assert held == trained(encoded, tmp_path / "c", 3, **recipe(RECIPE))
+    one, many = (trained(encoded, tmp_path / f"crop{n}", n, **recipe(CROPPED)) for n in (1, 3))
     assert one == many
     assert all(one[name] != held[name] for name in held)
+
+
+class Killed(BaseException):
+    """What stands for `kill -9` here."""
+
+
+@pytest.mark.parametrize(("stage", "kills"), [("retrain", 1), ("meta_train", 5), ("score", 3)])
+def test_killed_at_every_checkpoint_it_goes_on_with_the_batches_that_were_begun(tmp_path, monkeypatch, stage, kills):
+    out, settings = prepared(tmp_path, **folder_source(tmp_path)), recipe({**CROPPED, "checkpoint_every": 3})
+    calm = learned(stage, out, tmp_path / "calm", 2, **settings)
+    save = checkpoint.save
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        raise Killed
+
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
+    for _ in range(kills):  # of a score: in the training, after it, after the pass
+        with pytest.raises(Killed):
+            learned(stage, out, tmp_path / "killed", 2, **settings)
+    assert learned(stage, out, tmp_path / "killed", 2, **settings) == calm
 
 
 def test_random_crops_are_of_the_size_and_place_that_is_asked_for():
