@@ -201,7 +201,8 @@ def test_a_truncated_image_among_many_is_an_error_or_a_counted_skip(tmp_path, ca
     assert not (tmp_path / "data").exists()
     out = prepared(tmp_path, **data, corrupt_images="skip")
     assert read_json(out / "dataset.json")["skipped"] == ["dog/31.jpg"]
-    assert "1 corrupt images are left out: dog/31.jpg" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "1 corrupt images are left out: dog/31.jpg" in told.out and "check images: step 60/60 (100 %)" in told.err
     dataset = opened(out)
     assert len(dataset) == 59 and "dog/31.jpg" not in dataset.sample_id
     for sample_id, row in zip(dataset.sample_id, dataset.rows, strict=True):
@@ -285,6 +286,9 @@ def test_webdataset_parts_fields_and_labels(tmp_path):
             open_source(SourceOptions(**options, **more))
         return str(raised.value)
 
+    shard(base / "my-train-0.tar", sample("k", label=4, human=0))
+    assert open_source(SourceOptions(**options, observed_label_column="human")).class_names == tuple("01234")
+
     place = f"{base / 'my-train-0.tar'}: k"
     assert error([("k.cls", b"1")]) == f"{place}: expected one image, got 0"
     assert error([("k.jpg", b""), ("k.png", b"")]) == f"{place}: expected one image, got 2"
@@ -326,6 +330,9 @@ def test_which_shards_are_which_part_and_whose_label_counts(tmp_path):
     assert opened_with("a-1.tar", "a-0.tar", "A-Validation-0.tar") == [
         ("train/1", 1), ("train/0", 0), ("test/2", 2)
     ]  # fmt: skip
+    assert opened_with("a-train-0.tar", "a-extra-0.tar") == [("train/0", 0)]
+    with pytest.raises(SamaError, match=r"b-val-train-0\.tar: expected train or val in the name of a shard, got both"):
+        opened_with("a-train-0.tar", "b-val-train-0.tar")
     members = [
         ("d/", b""), ("README", b"no field"), ("d/.jpg", b"no key"), ("d/k.v2.PNG", IMAGES[1]), ("d/k.cls", b"1"),
         ("d/k.json", b'{"label": 0, "kind": true}'), ("e/k.jpg", IMAGES[2]), ("e/k.cls", b"1"),
