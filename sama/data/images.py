@@ -59,6 +59,8 @@ def to_pixels(
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     if image.mode in ("P", "PA"):  # by way of RGBA, else Pillow warns of transparent palettes
         image = image.convert("RGBA")
+    if image.mode == "LAB":  # of which Pillow makes colour alone
+        image = image.convert("RGB")
     if image.mode != mode:
         image = image.convert(mode)
     if size is not None and box is not None:

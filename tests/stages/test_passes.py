@@ -28,6 +28,7 @@ class Passing:
         return nn.Identity()
 
     def say(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+        assert not model.training
         self.asked += len(labels)
         return 10 * labels
 
