@@ -19,8 +19,8 @@ EXAMPLES = Examples(torch.zeros(11, 1, 2, 2, dtype=torch.uint8), LABELS, (0.0,),
 class Passing:
     """Passes of one process in a folder that several share; counts the models and the examples that it asks for."""
 
-    def __init__(self, folder: Path, rank: int, world_size: int) -> None:
-        self.passes = Passes(folder, "key", Processes(rank, world_size), CPU)
+    def __init__(self, folder: Path, rank: int, world_size: int, key: str = "key") -> None:
+        self.passes = Passes(folder, key, Processes(rank, world_size), CPU)
         self.models = self.asked = 0
 
     def model(self) -> nn.Module:
@@ -66,6 +66,17 @@ def test_a_pass_that_is_done_needs_no_model_and_one_in_parts_goes_on(tmp_path, m
     assert (first.asked, second.asked, third.asked) == (6, 7, 0)  # of the third chunk nothing was kept
     assert (first.models, second.models, third.models) == (1, 1, 0)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_another_run_or_other_threads_left_is_asked_for_again(tmp_path, monkeypatch):
+    def asked(key: str) -> int:
+        passing = Passing(tmp_path, 0, 1, key)
+        assert passing.over() == list(range(11))
+        return passing.asked
+
+    assert [asked("key"), asked("key"), asked("other"), asked("other")] == [11, 0, 11, 0]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1000)
+    assert asked("other") == 11
 
 
 def test_of_what_all_do_alike_the_first_tells(tmp_path, capsys):
