@@ -43,6 +43,13 @@ STAGES: dict[str, Stage] = {
     "evaluate": Stage("sama.stages.evaluate", "test accuracy, noise detection and search cost of a seed"),
     "summarize": Stage("sama.stages.summarize", "one summary over all seeds"),
     "report": Stage("sama.stages.report", "figures and the self-contained report"),
+    "prepare-texts": Stage("sama.stages.prepare_texts", "texts: votes, weak labels, splits"),
+    "tune": Stage("sama.stages.tune", "texts: choose the hyperparameters of a method on validation"),
+    "finetune": Stage("sama.stages.finetune", "texts: finetune a classifier by a method"),
+    "evaluate-texts": Stage("sama.stages.evaluate_texts", "texts: the measures of a seed on test, noise detection"),
+    "summarize-texts": Stage("sama.stages.summarize_texts", "texts: one summary over all seeds"),
+    "suspect-texts": Stage("sama.stages.suspect_texts", "texts: weights and suspect labels as CSV, for their owner"),
+    "export-text": Stage("sama.stages.export_text", "texts: the best model as transformers reads it, with a card"),
     "track": Stage("sama.stages.track", "mirror the results into MLflow"),
 }
 TOOLS = {
@@ -118,16 +125,16 @@ def config() -> None:
 
 
 def _load(overlays: Sequence[Path]) -> Any:
-    from sama.config import load
+    from sama.config import over_default, read, validate_any
 
-    return load([DEFAULT_CONFIG, *overlays])
+    return validate_any(over_default(read(overlays)), where=", ".join(map(str, overlays)) or "config")
 
 
 @config.command("show")
 @click.argument("overlays", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--describe", is_flag=True, help="Add each key's description as a comment.")
 def config_show(overlays: tuple[Path, ...], describe: bool) -> None:
-    """Print config/config.yaml with OVERLAYS laid over it, in order, validated."""
+    """Print the default configuration with OVERLAYS laid over it, in order, validated."""
     from sama.config import dump_yaml
 
     loaded = _load(overlays)
@@ -142,7 +149,7 @@ def config_show(overlays: tuple[Path, ...], describe: bool) -> None:
 @config.command("check")
 @click.argument("overlays", nargs=-1, type=click.Path(path_type=Path))
 def config_check(overlays: tuple[Path, ...]) -> None:
-    """Validate config/config.yaml with OVERLAYS; the exit code is 1 if something is wrong."""
+    """Validate OVERLAYS over the default configuration; the exit code is 1 if something is wrong."""
     click.echo(f"config of experiment {_load(overlays).experiment}: valid")
 
 
@@ -209,9 +216,9 @@ def limit_threads(arguments: Sequence[str]) -> None:
     paths = config_paths(arguments)
     if paths == [DEFAULT_CONFIG] and not DEFAULT_CONFIG.exists():
         return
-    from sama.config import load
+    from sama.config import load_any
 
-    threads = load(paths).runtime.threads
+    threads = load_any(paths).runtime.threads
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
 
 

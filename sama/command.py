@@ -13,8 +13,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 import yaml
 
-from sama.config import Config, load
+from sama.config import WORKLOADS, Config, TextsConfig, load_any
 from sama.config.base import Section
+from sama.errors import SamaError
 
 
 class StageCommand(click.Command):
@@ -64,7 +65,7 @@ def stage_command(name: str, run: Callable[..., Any], default_config: Path) -> c
 
     def parsed(config: Sequence[Path], **values: Any) -> Callable[[], Any]:
         if sections or takes_root:
-            loaded = load(config)
+            loaded = load_any(config)
             values |= {key: _section(loaded, key, kind) for key, kind in sections.items()}
             if takes_root:
                 root = loaded.data_root or os.environ.get("SAMA_DATA_DIR") or None
@@ -78,13 +79,21 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-def _section(config: Config, name: str, kind: type[Section]) -> Section:
-    if kind is Config:
+def _section(config: Config | TextsConfig, name: str, kind: type[Section]) -> Section:
+    if isinstance(config, kind):
         return config
     value = getattr(config, name, None)
-    if not isinstance(value, kind):
-        raise TypeError(f"stage argument {name}: {kind.__name__}: the configuration has no such section of this name")
-    return value
+    if isinstance(value, kind):
+        return value
+    other = next(model for model in WORKLOADS.values() if not isinstance(config, model))
+    field = other.model_fields.get(name)
+    if kind is other or (field is not None and field.annotation is kind):
+        raise SamaError(f"config: this stage is not for workload {config.workload}: expected {_workload(other)}")
+    raise TypeError(f"stage argument {name}: {kind.__name__}: the configuration has no such section of this name")
+
+
+def _workload(model: type[Section]) -> str:
+    return model.model_fields["workload"].default
 
 
 def _option(parameter: inspect.Parameter, described: str) -> click.Option:
@@ -147,7 +156,7 @@ def _docstring(run: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     return head.strip(), described
 
 
-def described_yaml(config: Config) -> str:
+def described_yaml(config: Config | TextsConfig) -> str:
     """The merged configuration as YAML, each key under its description as a comment."""
     return "\n".join(_described_lines(config, "")) + "\n"
 

@@ -55,6 +55,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write `table` without its index as CSV, floats with six digits, atomically."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file, or a `SamaError` that names it."""
     try:

@@ -14,7 +14,7 @@ LAYERS = [
     {"adaptation"},
     {"hypergradient"},
     {"bilevel"},
-    {"tracking", "training", "observation", "selection", "scores", "programs", "data", "networks", "report"},
+    {"tracking", "training", "texts", "observation", "selection", "scores", "programs", "data", "networks", "report"},
     {"stages"},
     {"launch", "command", "pipeline", "own_images", "cli"},
 ]
@@ -26,6 +26,7 @@ NUMERIC = {
     "programs",
     "networks",
     "training",
+    "texts",
     "observation",
     "scores",
     "selection",

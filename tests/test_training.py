@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from sama.config import AugmentConfig, OptimizerConfig, TrainingConfig
+from sama.images import ImageExamples, _draw_crops, augment
 from sama.training import (
     Cost,
-    Examples,
-    _draw_crops,
-    augment,
+    Validation,
     make_optimizer,
     make_scheduler,
     predict,
@@ -30,10 +29,10 @@ def recipe(**changes: Any) -> TrainingConfig:
     return TrainingConfig.model_validate(settings)
 
 
-def model_and_examples() -> tuple[nn.Module, Examples]:
+def model_and_examples() -> tuple[nn.Module, ImageExamples]:
     torch.manual_seed(0)
     images = torch.randint(0, 256, (30, 1, 4, 4), dtype=torch.uint8)
-    examples = Examples(images, torch.randint(0, 3, (30,)), (0.4,), (0.2,))
+    examples = ImageExamples(images, torch.randint(0, 3, (30,)), (0.4,), (0.2,))
     layers = (nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
     return nn.Sequential(*layers), examples
 
@@ -45,7 +44,7 @@ def test_resumed_equals_uninterrupted(name, at):
     model, examples = model_and_examples()
     whole, again = copy.deepcopy(model), copy.deepcopy(model)
     states, logged, relogged = {}, [], []
-    options = {"seed": 5, "device": CPU, "validation": examples}
+    options = {"seed": 5, "device": CPU, "validation": Validation(examples)}
     train(
         whole, examples, chosen, **options, log=lambda step, numbers: logged.append((step, numbers)),
         save=lambda step, state: states.setdefault(step, copy.deepcopy(state)),
@@ -169,7 +168,7 @@ def test_crops_and_flips_are_those_of_the_image():
 
 def test_inputs_are_normalised_by_channel():
     images = torch.tensor([[[[0]], [[255]]], [[[51]], [[102]]]], dtype=torch.uint8)
-    examples = Examples(images, torch.zeros(2, dtype=torch.int64), (0.2, 0.5), (0.1, 0.25))
+    examples = ImageExamples(images, torch.zeros(2, dtype=torch.int64), (0.2, 0.5), (0.1, 0.25))
     found = examples.inputs(torch.tensor([1, 0]), CPU)
     torch.testing.assert_close(found[:, :, 0, 0], torch.tensor([[0.0, -0.4], [-2.0, 2.0]]), atol=1e-6, rtol=0)
 
@@ -215,7 +214,7 @@ def test_stored_images_are_begun_early_and_cropped_by_the_generator_of_their_bat
             asked.append((rows.tolist(), crops is not None))
             return lambda: np.zeros((len(rows), 1, 4, 4), np.uint8)
 
-    examples = Examples(Stored(), torch.arange(12), (0.5,), (0.25,))
+    examples = ImageExamples(Stored(), torch.arange(12), (0.5,), (0.25,))
     passes = examples.batches(2, CPU)
     next(passes)
     assert [rows for rows, _ in asked] == [[0, 1], [2, 3], [4, 5]]  # the first, and two before their turn

@@ -6,15 +6,15 @@ import time
 from pathlib import Path
 
 from sama import guard
-from sama.config import Config
+from sama.config import Config, TextsConfig
 from sama.errors import SamaError
 from sama.files import write_text
 
 STARTED = time.time()
-LAUNCHABLE = ("meta_train", "observe", "score", "retrain")
+LAUNCHABLE = ("meta_train", "observe", "score", "retrain", "tune", "finetune")
 
 
-def inherit(root: Path, config: Config, logs: str, gpus: int) -> None:
+def inherit(root: Path, config: Config | TextsConfig, logs: str, gpus: int) -> None:
     """Set it, in this process.
 
     Jobs run `python -m sama.cli $LAUNCH_STAGE STAGE …`, with this interpreter and the package below `root`. Neither

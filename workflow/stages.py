@@ -29,7 +29,11 @@ PHASES = {
     "report": ("report",),
 }
 NEVER_PARAMETERS = ("launcher",)  # who carries a job must not decide whether it runs again
-UNRECORDED = {"track": "the MLflow database is state of the machine, not a result"}
+TEXTS = ("prepare_texts", "tune", "finetune", "evaluate_texts", "summarize_texts", "suspect_texts", "export_text")
+UNRECORDED = {
+    "track": "the MLflow database is state of the machine, not a result",
+    **dict.fromkeys(TEXTS, "dvc.yaml records the experiment of config/config.yaml, which is on images"),
+}
 HEADER = "# Written by `python -m workflow.stages`: the config sections and the modules of each stage.\n"
 
 
@@ -55,32 +59,40 @@ def scan(root: Path = ROOT) -> dict[str, Stage]:
     }
 
 
-def config_sections(root: Path) -> dict[str, str]:
-    """Class name of a section -> its key in the configuration, in the order of the class `Config`."""
+WORKLOADS = ("Config", "TextsConfig")  # the classes of whole configurations
+
+
+def config_sections(root: Path) -> dict[str, dict[str, str]]:
+    """Workload class -> class name of a section -> its key in the configuration, in the order of the class."""
     path = root / PACKAGE / "config" / "__init__.py"
+    found = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == "Config":
+        if isinstance(node, ast.ClassDef) and node.name in WORKLOADS:
             fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
-            return {
+            found[node.name] = {
                 name: field.target.id
                 for field in fields
                 for name in _names(field.annotation)
                 if name.endswith("Config") and isinstance(field.target, ast.Name)
             }
-    raise ValueError(f"{path}: expected a class Config, got none")
+    if missing := [name for name in WORKLOADS if name not in found]:
+        raise ValueError(f"{path}: expected a class {missing[0]}, got none")
+    return found
 
 
-def stage_sections(path: Path, sections: dict[str, str]) -> list[str]:
-    """Config keys of the sections that the stage's `run` takes; a whole `Config` stands for all but the launcher's."""
+def stage_sections(path: Path, workloads: dict[str, dict[str, str]]) -> list[str]:
+    """Config keys of the sections that the stage's `run` takes; a whole configuration for all but the launcher's."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == "run":
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             taken = {name for argument in arguments if argument.annotation for name in _names(argument.annotation)}
-            return [
+            keys = (
                 key
+                for whole, sections in workloads.items()
                 for name, key in sections.items()
-                if name in taken or ("Config" in taken and key not in NEVER_PARAMETERS)
-            ]
+                if name in taken or (whole in taken and key not in NEVER_PARAMETERS)
+            )
+            return list(dict.fromkeys(keys))
     raise ValueError(f"{path}: expected a function run(*, ...), got none")
 
 

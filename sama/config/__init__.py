@@ -10,25 +10,37 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from sama.config.base import Section
 from sama.config.data import DataConfig, NoiseConfig, SplitConfig
-from sama.config.meta import MetaConfig, MetaNetworkConfig, MethodOptions
+from sama.config.meta import BilevelConfig, MetaConfig, MetaNetworkConfig, MethodOptions, require_meta_steps
 from sama.config.model import ModelConfig
 from sama.config.pruning import ObserveConfig, ProxyConfig, ScoresConfig, SelectionConfig
 from sama.config.retrain import RetrainConfig
 from sama.config.runtime import LauncherConfig, RuntimeConfig
-from sama.config.training import AugmentConfig, OptimizerConfig, TrainingConfig
+from sama.config.texts import (
+    FinetuningConfig,
+    SelfTrainingConfig,
+    TextDataConfig,
+    TextMetaConfig,
+    TextModelConfig,
+    TextRecipeConfig,
+    TuningConfig,
+)
+from sama.config.training import AugmentConfig, OptimizerConfig, RecipeConfig, TrainingConfig
 from sama.errors import SamaError
 
 __all__ = [
     "AugmentConfig",
+    "BilevelConfig",
     "Config",
     "DataConfig",
+    "Experiment",
+    "FinetuningConfig",
     "LauncherConfig",
     "MetaConfig",
     "MetaNetworkConfig",
@@ -38,33 +50,60 @@ __all__ = [
     "ObserveConfig",
     "OptimizerConfig",
     "ProxyConfig",
+    "RecipeConfig",
     "RetrainConfig",
     "RuntimeConfig",
     "ScoresConfig",
     "SelectionConfig",
+    "SelfTrainingConfig",
     "SplitConfig",
+    "TextDataConfig",
+    "TextMetaConfig",
+    "TextModelConfig",
+    "TextRecipeConfig",
+    "TextsConfig",
     "TrainingConfig",
+    "TuningConfig",
     "dump_yaml",
     "json_schema",
     "load",
+    "load_any",
     "merge",
+    "over_default",
     "validate",
+    "validate_any",
 ]
 
 
-class Config(Section):
-    """An experiment, whole."""
+class Experiment(Section):
+    """What every experiment has."""
 
-    experiment: str = Field(
-        default="digits_pruning",
-        pattern=r"^[a-z0-9][a-z0-9_]*$",
-        description="name; results go to results/<experiment>/",
-    )
+    experiment: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="name; results go to results/<experiment>/")
     seeds: tuple[int, ...] = Field(
         default=(0, 1, 2, 3, 4), min_length=1, description="one independent replicate a seed"
     )
     data_root: str | None = Field(
         default=None, description="folder that holds the data sets; null: the environment's SAMA_DATA_DIR"
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError(f"expected distinct seeds, got {', '.join(map(str, value))}")
+        if min(value) < 0 or max(value) >= 2**31:
+            raise ValueError(f"expected seeds in 0..{2**31 - 1}, got {', '.join(map(str, value))}")
+        return value
+
+
+class Config(Experiment):
+    """An experiment of data pruning on images, whole."""
+
+    workload: Literal["image_pruning"] = Field(default="image_pruning", description="what the experiment is about")
+    experiment: str = Field(
+        default="digits_pruning",
+        pattern=r"^[a-z0-9][a-z0-9_]*$",
+        description="name; results go to results/<experiment>/",
     )
     data: DataConfig = Field(default_factory=DataConfig, description="the examples")
     model: ModelConfig = Field(default_factory=ModelConfig, description="the base model")
@@ -103,15 +142,6 @@ class Config(Section):
                 )
         return self
 
-    @field_validator("seeds")
-    @classmethod
-    def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError(f"expected distinct seeds, got {', '.join(map(str, value))}")
-        if min(value) < 0 or max(value) >= 2**31:
-            raise ValueError(f"expected seeds in 0..{2**31 - 1}, got {', '.join(map(str, value))}")
-        return value
-
     @model_validator(mode="after")
     def _crops(self) -> Self:
         if self.data.storage != "encoded":
@@ -119,6 +149,59 @@ class Config(Section):
                 if recipe.augment.random_resized_crop is not None:
                     raise ValueError(f"{name}.augment.random_resized_crop needs data.storage encoded, got decoded")
         return self
+
+
+class TextsConfig(Experiment):
+    """An experiment of finetuning on texts with weak labels, or with an auxiliary objective, whole."""
+
+    workload: Literal["texts"] = Field(default="texts", description="what the experiment is about")
+    experiment: str = Field(
+        default="synthetic_texts",
+        pattern=r"^[a-z0-9][a-z0-9_]*$",
+        description="name; results go to results/<experiment>/",
+    )
+    data: TextDataConfig = Field(default_factory=TextDataConfig, description="the texts")
+    model: TextModelConfig = Field(default_factory=TextModelConfig, description="the encoder")
+    training: TextRecipeConfig = Field(default_factory=TextRecipeConfig, description="the recipe of every finetuning")
+    meta: TextMetaConfig = Field(default_factory=TextMetaConfig, description="the meta level")
+    finetuning: FinetuningConfig = Field(default_factory=FinetuningConfig, description="the methods")
+    tuning: TuningConfig = Field(default_factory=TuningConfig, description="how hyperparameters are chosen")
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="threads and device")
+    launcher: LauncherConfig = Field(
+        default=LauncherConfig(stages=("finetune",)), description="who carries the heavy stages"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        methods = self.finetuning.methods
+        if any(method.startswith("meta_") for method in methods):
+            require_meta_steps(self.meta, self.training)
+        shared = sorted(set(self.seeds) & set(self.tuning.seeds))
+        if self.tuning.grids and shared:
+            raise ValueError(f"tuning.seeds: expected none of the reported seeds, got {shared[0]}")
+        strange = sorted(set(self.tuning.grids) - {"default", *methods})
+        if strange:
+            raise ValueError(f"tuning.grids: {strange[0]} is none of finetuning.methods: {', '.join(methods)}")
+        for method in methods if self.tuning.grids else ():
+            for candidate in self.tuning.candidates(method):
+                self.tuned(candidate, where=f"tuning.grids: {method}")
+        return self
+
+    def tuned(self, candidate: Mapping[str, Any], where: str) -> "TextsConfig":
+        """This configuration with a candidate of the grid laid over it.
+
+        Raises:
+            ValueError: the candidate has an unknown key or a wrong value.
+        """
+        try:
+            return TextsConfig.model_validate(merge({**self.model_dump(mode="json"), "tuning": {}}, candidate))
+        except ValidationError as error:
+            raise ValueError(f"{where}: {'; '.join(_problem(item, TextsConfig) for item in error.errors())}") from error
+
+
+WORKLOADS: dict[str, type[Config] | type[TextsConfig]] = {"image_pruning": Config, "texts": TextsConfig}
+BASES = {"image_pruning": Path("config/config.yaml"), "texts": Path("config/texts.yaml")}
+"""Workload -> the embedded default that configurations of it are laid over."""
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +219,33 @@ def load(paths: Sequence[Path]) -> Config:
     """Read the files in order, each over the ones before, and validate the result.
 
     Raises:
-        SamaError: a file is missing or no YAML mapping, or the merged configuration is wrong.
+        SamaError: a file is missing or no YAML mapping, or the merged configuration is wrong or of another workload.
+    """
+    return validate(read(paths), where=", ".join(map(str, paths)))
+
+
+def load_any(paths: Sequence[Path]) -> Config | TextsConfig:
+    """`load` for a configuration of any workload."""
+    return validate_any(read(paths), where=", ".join(map(str, paths)))
+
+
+def over_default(overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """`overlay` laid over the embedded default of its workload.
+
+    Raises:
+        SamaError: no such workload, or the default is missing: this is not the repository's folder.
+    """
+    workload = overlay.get("workload", "image_pruning")
+    if workload not in BASES:
+        raise SamaError(f"config: workload: unknown {workload!r} (expected {' or '.join(BASES)})")
+    return merge(read([BASES[workload]]), overlay)
+
+
+def read(paths: Sequence[Path]) -> dict[str, Any]:
+    """The content of the files, each laid over the ones before, not validated.
+
+    Raises:
+        SamaError: a file is missing or no YAML mapping.
     """
     merged: dict[str, Any] = {}
     for path in paths:
@@ -151,25 +260,36 @@ def load(paths: Sequence[Path]) -> Config:
         if not isinstance(content, dict):
             raise SamaError(f"config file {path}: expected a mapping of keys, got {type(content).__name__}")
         merged = merge(merged, content)
-    return validate(merged, where=", ".join(map(str, paths)))
+    return merged
 
 
 def validate(values: Mapping[str, Any], where: str = "config") -> Config:
-    """The frozen configuration, or a `SamaError` that names each wrong key."""
+    """The frozen configuration of an experiment on images, or a `SamaError` that names each wrong key."""
+    found = validate_any(values, where)
+    if not isinstance(found, Config):
+        raise SamaError(f"{where}: workload: expected image_pruning here, got {found.workload}")
+    return found
+
+
+def validate_any(values: Mapping[str, Any], where: str = "config") -> Config | TextsConfig:
+    """The frozen configuration of any workload, or a `SamaError` that names each wrong key."""
+    model = WORKLOADS.get(values.get("workload", "image_pruning"))
+    if model is None:
+        raise SamaError(f"{where}: workload: unknown {values['workload']!r} (expected {' or '.join(WORKLOADS)})")
     try:
-        return Config.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         found = error.errors()
         # a tuple with a wrong entry is reported as too short besides: once is enough
         inner = {item["loc"][:-1] for item in found}
         told = [item for item in found if not (item["type"] == "too_short" and item["loc"] in inner)]
-        raise SamaError(f"{where}: " + "; ".join(_problem(item) for item in told)) from error
+        raise SamaError(f"{where}: " + "; ".join(_problem(item, model) for item in told)) from error
 
 
-def _problem(item: Any) -> str:
+def _problem(item: Any, top: type[Section]) -> str:
     key = ".".join(str(part) for part in item["loc"]) or "config"
     if item["type"] == "extra_forbidden":
-        known = _known_keys(item["loc"][:-1])
+        known = _known_keys(item["loc"][:-1], top)
         close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         return f"unknown key {key} ({hint})"
@@ -184,8 +304,8 @@ def _problem(item: Any) -> str:
     return f"{key}: {item['msg'].removeprefix('Value error, ')}{'' if 'got' in item['msg'] else shown}"
 
 
-def _known_keys(location: Sequence[int | str]) -> list[str]:
-    model: type[BaseModel] = Config
+def _known_keys(location: Sequence[int | str], top: type[Section]) -> list[str]:
+    model: type[BaseModel] = top
     for part in location:
         field = model.model_fields.get(str(part))
         if field is None:
@@ -196,12 +316,15 @@ def _known_keys(location: Sequence[int | str]) -> list[str]:
     return list(model.model_fields)
 
 
-def dump_yaml(config: Config) -> str:
+def dump_yaml(config: Config | TextsConfig) -> str:
     """The merged configuration as YAML, in the order of the models."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def json_schema() -> str:
-    """The JSON schema (2020-12) of a configuration file, for editors."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    """The JSON schema (2020-12) of a configuration file of any workload, for editors."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **TypeAdapter(Config | TextsConfig).json_schema(),
+    }
     return json.dumps(schema, indent=2) + "\n"

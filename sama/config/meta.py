@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sama.config.base import Section
-from sama.config.training import TrainingConfig, require_micro_batches
+from sama.config.training import RecipeConfig, TrainingConfig, require_micro_batches
 
 
 class MetaNetworkConfig(Section):
@@ -72,8 +72,8 @@ class MethodOptions(Section):
         return self.model_dump(exclude_none=True)
 
 
-class MetaConfig(Section):
-    """SAMA meta training of base model and meta network."""
+class BilevelConfig(Section):
+    """What every meta training takes: the method, the meta level's optimizer and batches."""
 
     method: Literal["sama", "sama_na", "darts", "neumann", "cg", "itd", "exact"] = Field(
         default="sama",
@@ -92,9 +92,6 @@ class MetaConfig(Section):
     clip_norm: float | None = Field(
         default=None, gt=0.0, description="hypergradients of a larger 2-norm are scaled down to it; null: never"
     )
-    ema_decay: float = Field(default=0.9, ge=0.0, lt=1.0, description="decay of the EMA teacher, per base step")
-    network: MetaNetworkConfig = Field(default_factory=MetaNetworkConfig, description="the meta network")
-    training: TrainingConfig = Field(default_factory=TrainingConfig, description="recipe of the base level")
     score_from: float = Field(
         default=0.1,
         ge=0.0,
@@ -103,19 +100,8 @@ class MetaConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _meta_micro_batches(self) -> Self:
         require_micro_batches(self.batch_size, self.accumulate)
-        if self.unroll_steps > self.training.steps:
-            raise ValueError(
-                f"unroll_steps = {self.unroll_steps} are more than the {self.training.steps} training.steps: "
-                "there would be no meta step"
-            )
-        second_order = self.method in ("neumann", "cg", "itd", "exact") or self.options.difference == "exact"
-        if self.training.compile and second_order:
-            what = self.method if self.options.difference != "exact" else "difference: exact"
-            raise ValueError(
-                f"training.compile: {what} needs derivatives that a compiled forward has not; set it to false"
-            )
         return self
 
     @field_validator("options")
@@ -130,3 +116,33 @@ class MetaConfig(Section):
         if method == "cg" and value.iterations == 0:
             raise ValueError("cg needs iterations >= 1, got 0")
         return value
+
+
+class MetaConfig(BilevelConfig):
+    """SAMA meta training of base model and meta weight network."""
+
+    ema_decay: float = Field(default=0.9, ge=0.0, lt=1.0, description="decay of the EMA teacher, per base step")
+    network: MetaNetworkConfig = Field(default_factory=MetaNetworkConfig, description="the meta network")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="recipe of the base level")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        require_meta_steps(self, self.training)
+        return self
+
+
+def require_meta_steps(meta: BilevelConfig, recipe: RecipeConfig) -> None:
+    """Return if a training by `recipe` has meta steps, and its forward the derivatives that they need.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if meta.unroll_steps > recipe.steps:
+        raise ValueError(
+            f"unroll_steps = {meta.unroll_steps} are more than the {recipe.steps} training.steps: "
+            "there would be no meta step"
+        )
+    second_order = meta.method in ("neumann", "cg", "itd", "exact") or meta.options.difference == "exact"
+    if recipe.compile and second_order:
+        what = meta.method if meta.options.difference != "exact" else "difference: exact"
+        raise ValueError(f"training.compile: {what} needs derivatives that a compiled forward has not; set it to false")

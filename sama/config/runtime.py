@@ -23,7 +23,7 @@ class LauncherConfig(Section):
     """Who carries the heavy stages. Never part of a job's parameters."""
 
     kind: Literal["inline", "local"] = Field(default="local", description="inline: the rule's process; local: submitit")
-    stages: tuple[Literal["meta_train", "observe", "score", "retrain"], ...] = Field(
+    stages: tuple[Literal["meta_train", "observe", "score", "retrain", "tune", "finetune"], ...] = Field(
         default=("meta_train",),
         description="the stages that go through the launcher; the others run in the rule's process",
     )

@@ -43,11 +43,12 @@ class OptimizerConfig(Section):
     betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
         default=(0.9, 0.999), description="adam and adamw only"
     )
+    epsilon: float = Field(default=1e-8, gt=0.0, description="adam and adamw only: added to the denominator")
     weight_decay: float = Field(default=5e-4, ge=0.0, description="L2 (sgd, adam) or decoupled (adamw) weight decay")
 
 
-class TrainingConfig(Section):
-    """The recipe of an ordinary training; `retrain.budget` says what it means for fewer examples."""
+class RecipeConfig(Section):
+    """What ordinary trainings of images and of texts have alike."""
 
     steps: int = Field(default=400, ge=1, description="optimizer steps on the whole training split")
     batch_size: int = Field(default=128, ge=2, description="examples a step")
@@ -62,17 +63,16 @@ class TrainingConfig(Section):
         default="float32", description="of the forwards; parameters and optimizer states stay float32"
     )
     compile: bool = Field(default=False, strict=True, description="compile the forward of the model (torch.compile)")
-    schedule: Literal["cosine", "step", "constant"] = Field(
+    schedule: Literal["cosine", "linear", "step", "constant"] = Field(
         default="cosine",
-        description="learning rate over the steps: cosine to zero; step, multiplied by decay_factor at each milestone; "
-        "or constant",
+        description="learning rate over the steps: cosine or linear to zero; step, multiplied by decay_factor at each "
+        "milestone; or constant",
     )
     milestones: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
         default=(), description="step only: fractions of the steps, ascending, in (0, 1)"
     )
     decay_factor: float = Field(default=0.1, gt=0.0, lt=1.0, description="step only: factor at a milestone")
     warmup_steps: int = Field(default=0, ge=0, description="linear warm-up of the learning rate")
-    augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of a batch")
     log_every: int = Field(default=25, ge=1, description="steps between two lines of metrics.jsonl")
     checkpoint_every: int = Field(default=200, ge=1, description="steps between two checkpoints")
 
@@ -92,6 +92,12 @@ class TrainingConfig(Section):
     def _micro_batches(self) -> Self:
         require_micro_batches(self.batch_size, self.accumulate)
         return self
+
+
+class TrainingConfig(RecipeConfig):
+    """The recipe of an ordinary training; `retrain.budget` says what it means for fewer examples."""
+
+    augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of a batch")
 
 
 def require_micro_batches(batch_size: int, accumulate: int) -> None:

@@ -15,13 +15,16 @@ from sama.config import ModelConfig, RuntimeConfig
 from sama.data.manifest import Dataset
 from sama.errors import SamaError
 from sama.files import atomic, copy, read_facts, read_parquet, sha256
+from sama.images import ImageExamples
 from sama.metrics import MetricLog
 from sama.networks.classifiers import build_classifier
 from sama.stages._keys import source_hash
-from sama.training import Examples, setup_torch
+from sama.training import setup_torch
 
 
-def examples(dataset: Dataset, split: str, *, labels: str = "observed", kept: np.ndarray | None = None) -> Examples:
+def examples(
+    dataset: Dataset, split: str, *, labels: str = "observed", kept: np.ndarray | None = None
+) -> ImageExamples:
     """Images and labels of a split, or of the `kept` sample ids of it.
 
     Raises:
@@ -45,7 +48,7 @@ def examples(dataset: Dataset, split: str, *, labels: str = "observed", kept: np
             raise SamaError(f"kept id {part.sample_id[index[count > 1][0]]} stands {count.max()} times, expected once")
     images = part.images_of(index)
     held = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
-    return Examples(held, torch.from_numpy(values[index]), dataset.channel_mean, dataset.channel_std)
+    return ImageExamples(held, torch.from_numpy(values[index]), dataset.channel_mean, dataset.channel_std)
 
 
 def kept_ids(path: Path, dataset: Dataset) -> np.ndarray:
@@ -170,6 +173,11 @@ class Run:
         """Copy the metrics to their place and clear up; call it when every other output stands."""
         self.metrics.close()
         copy(self.metrics.path, metrics)
+        self.drop()
+
+    def drop(self) -> None:
+        """Clear up: what was trained is not needed any more, or stands elsewhere."""
+        self.metrics.close()
         # the checkpoint first: with it, but without the metrics before it, a run killed here could not be continued
         self._checkpoint.unlink(missing_ok=True)
         self.metrics.path.unlink()

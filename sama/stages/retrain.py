@@ -11,7 +11,7 @@ from sama.files import write_json
 from sama.metrics import Progress
 from sama.stages._common import Run, classifier, device_of, examples, kept_ids, save_weights
 from sama.stages._keys import run_key
-from sama.training import accuracy, predict, train
+from sama.training import Validation, train
 
 
 def run(
@@ -54,7 +54,7 @@ def run(
     dataset = manifests.load(images, manifest, data_root=data_root, workers=runtime.workers)
     ids = None if kept is None else kept_ids(kept, dataset)
     data = examples(dataset, "train", labels=labels, kept=ids)
-    validation = examples(dataset, "validation")
+    validation = Validation(examples(dataset, "validation"))
     recipe = budgeted(training, retrain.budget, kept=len(data), examples=len(dataset.split("train")))
     key = run_key("retrain", seed, dataset, model, recipe, labels, *([] if kept is None else [kept]))
     network = classifier(model, dataset, seed).to(device)
@@ -81,7 +81,7 @@ def run(
             "examples": len(data),
             "examples_by_class": dict(zip(dataset.class_names, counts.tolist(), strict=True)),
             "cost": cost.as_dict(),
-            "metrics": {"validation/accuracy": accuracy(predict(network, validation, device), validation.labels)},
+            "metrics": validation.numbers(network, recipe.steps, device),
             "content_hash": key,
         }
         write_json(out / "summary.json", summary)

@@ -38,7 +38,7 @@ def run(
     found = [read_json(path) for path in files]
 
     def over_seeds(*keys: str) -> list[float]:
-        return [_value(content, path, keys) for content, path in zip(found, files, strict=True)]
+        return [value_of(content, path, keys) for content, path in zip(found, files, strict=True)]
 
     ratios = [str(ratio) for ratio in selection.pruning_ratios]
     known = all("clean" in content["accuracy"] for content in found)
@@ -70,7 +70,8 @@ def run(
     write_json(out, summary)
 
 
-def _value(content: Any, path: Path, keys: tuple[str, ...]) -> float:
+def value_of(content: Any, path: Path, keys: tuple[str, ...]) -> float:
+    """What stands under `keys` in the content of a JSON file, or a `SamaError` that names the file and the entry."""
     for key in keys:
         if not isinstance(content, dict) or key not in content:
             raise SamaError(f"{path}: expected an entry {'.'.join(keys)}")

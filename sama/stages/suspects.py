@@ -13,12 +13,13 @@ from sama.config import ModelConfig, RuntimeConfig, ScoresConfig, SelectionConfi
 from sama.data import manifest as manifests
 from sama.data.manifest import Dataset
 from sama.errors import SamaError
-from sama.files import read_parquet, sha256, write_json, write_text
+from sama.files import read_parquet, sha256, write_csv, write_json
+from sama.images import ImageExamples
 from sama.metrics import Progress
 from sama.stages._arrays import read_column
 from sama.stages._common import classifier, device_of, load_weights
 from sama.stages._keys import run_key
-from sama.training import Examples, predict
+from sama.training import predict
 
 METHOD = "meta_weight"
 CHUNK = 512  # images in memory at a time
@@ -95,8 +96,8 @@ def run(
         "cost": {"forward_examples": len(judged) * len(seeds), "backward_examples": 0},
         "content_hash": sha256(run_key("suspects", seeds[0], whole, model, selection, *files), *hashes),
     }
-    _write_csv(out / "kept.csv", kept_table)
-    _write_csv(out / "suspect_labels.csv", pd.DataFrame(suspects, columns=LABEL_COLUMNS))
+    write_csv(out / "kept.csv", kept_table)
+    write_csv(out / "suspect_labels.csv", pd.DataFrame(suspects, columns=LABEL_COLUMNS))
     write_json(out / "summary.json", summary)
 
 
@@ -170,7 +171,7 @@ def _predicted(
             observed = labels[chunk]
             total = torch.zeros(len(images), len(datasets[0].class_names), dtype=torch.float64)
             for network, dataset, use in zip(networks, datasets, trusted, strict=True):
-                part = Examples(images, observed, dataset.channel_mean, dataset.channel_std)
+                part = ImageExamples(images, observed, dataset.channel_mean, dataset.channel_std)
                 total += use[chunk, None] * predict(network, part, device).double().softmax(dim=-1)
             mean = total / trusted[:, chunk].sum(dim=0)[:, None]
             largest = mean.max(dim=-1)
@@ -200,7 +201,3 @@ def _check(suspects: pd.DataFrame, judged: pd.DataFrame) -> dict[str, Any] | Non
             {"suspects": n, "wrong": int(wrong[:n].sum()), "suggestion_right": int(right[:n].sum())} for n in counts
         ],
     }
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))

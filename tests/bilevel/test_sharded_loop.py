@@ -1,5 +1,7 @@
 """The loop on a sharded base module (FSDP2) against one process that takes the global batch in micro-batches."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -28,7 +30,7 @@ def make_loop(kind: str, options: dict, *, shard: bool, parts: int) -> BilevelLo
         meta = nn.ParameterDict(shapes)
     else:
         nn.init.normal_(meta.output.weight)
-    where = {"rank": 0, "world_size": 1}
+    where: dict[str, Any] = {"rank": 0, "world_size": 1}
     if shard:
         mesh = init_device_mesh("cpu", (dist.get_world_size(),))
         for layer in (model[0], model[2], model):

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from sama.images import ImageExamples
 from sama.networks.classifiers import build_classifier
 from sama.observation.features import penultimate_features
 from sama.observation.gradient_norms import gradient_norms
-from sama.training import Examples, predict
+from sama.training import predict
 from tests.observation.test_recorder import pictures
 
 CPU = torch.device("cpu")
@@ -27,10 +28,10 @@ def convolutional() -> nn.Module:
     return model.train()
 
 
-def images(n=6, size=8) -> Examples:
+def images(n=6, size=8) -> ImageExamples:
     generator = torch.Generator().manual_seed(2)
     pixels = torch.randint(0, 256, (n, 1, size, size), generator=generator, dtype=torch.uint8)
-    return Examples(pixels, torch.randint(0, 4, (n,), generator=generator), (0.5,), (0.25,))
+    return ImageExamples(pixels, torch.randint(0, 4, (n,), generator=generator), (0.5,), (0.25,))
 
 
 def test_gradient_norms_of_softmax_regression_in_closed_form():
@@ -84,7 +85,7 @@ def test_no_pass_depends_on_batch_size_or_order(convolutional, batch_size, seed)
     examples = images()
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(examples)))
     assert isinstance(examples.images, torch.Tensor)
-    turned = Examples(examples.images[order], examples.labels[order], examples.mean, examples.std)
+    turned = ImageExamples(examples.images[order], examples.labels[order], examples.mean, examples.std)
     for say in (predict, penultimate_features, gradient_norms):
         whole, parts = say(convolutional, examples, CPU), say(convolutional, turned, CPU, batch_size)
         torch.testing.assert_close(parts, whole[order], rtol=1e-4, atol=1e-5)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from sama.images import ImageExamples
 from sama.observation.recorder import Recorder
-from sama.training import Examples, train
+from sama.training import train
 from tests.test_training import recipe
 
 LN3 = math.log(3)
@@ -64,7 +65,7 @@ def test_another_run_s_state_is_refused():
 def pictures(n=23, classes=4):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (n, 1, 4, 4), generator=generator, dtype=torch.uint8)
-    return Examples(images, torch.randint(0, classes, (n,), generator=generator), (0.5,), (0.25,))
+    return ImageExamples(images, torch.randint(0, classes, (n,), generator=generator), (0.5,), (0.25,))
 
 
 def network():

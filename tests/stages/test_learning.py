@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sama import meta_training
 from sama.bilevel import checkpoint
 from sama.bilevel.batches import ShuffledBatches
 from sama.bilevel.loop import StepResult, Weighting
@@ -257,7 +258,7 @@ def test_the_base_and_the_meta_level_draw_from_streams_of_their_own(data, tmp_pa
             made.append((examples, batch_size, seed))
             super().__init__(examples, batch_size, seed, make, **settings)
 
-    monkeypatch.setattr(meta_train, "ShuffledBatches", Recorded)
+    monkeypatch.setattr(meta_training, "ShuffledBatches", Recorded)
     chosen = config()
     for seed in (0, 1, 2):
         meta_train.run(
@@ -269,6 +270,9 @@ def test_the_base_and_the_meta_level_draw_from_streams_of_their_own(data, tmp_pa
     assert len({(tmp_path / str(seed) / "weights.parquet").read_bytes() for seed in (0, 1, 2)}) == 3
 
 
+WATCH_FROM_TWO = {"unroll_steps": 1, "score_from": 0.1, "training": {"steps": 10, "batch_size": 4}}
+
+
 def test_watched_weights_by_hand():
     network = MetaWeightNetwork(2, 3)
     torch.nn.init.normal_(network.output.weight)
@@ -276,7 +280,7 @@ def test_watched_weights_by_hand():
     program = Reweight(
         student, network, features=("loss", "uncertainty"), teacher=EMATeacher(student, 0.5), normalize=True
     )
-    watched = meta_train.WatchedWeights(3, program, first_step=2)
+    watched = meta_train._watched(program, config(meta=WATCH_FROM_TWO).meta, 3)
 
     def step(number, indices, features):
         indices, features = torch.tensor(indices), torch.tensor(features)
@@ -309,19 +313,12 @@ def test_meta_training_hands_its_settings_on(data, tmp_path, monkeypatch):
     assert (trainer.loop.method.name, trainer.loop.method.knobs) == ("sama_na", {"displace": True})
     assert trainer.loop.unroll_steps == 3
     started = [parameter.clone() for parameter in trainer.teacher.model.parameters()]
-    monkeypatch.setattr(meta_train.WatchedWeights, "__init__", lambda self, n, program, first: _stop(first))
-    with pytest.raises(Killed, match="5"):  # of 16 steps, the last twelve count
-        meta_train._train(trainer, training, training, chosen.meta, _common.Run(tmp_path, "", device), device)
-    trainer.model.train()
+    assert meta_train._watched(trainer.program, chosen.meta, len(training)).first_step == 5  # of 16: the last twelve
     rate = trainer.loop.base_optimizer.param_groups[0]["lr"]
     trainer.loop.step()
     assert trainer.loop.base_optimizer.param_groups[0]["lr"] < rate  # cosine
     moved = zip(trainer.teacher.model.parameters(), started, model.parameters(), strict=True)
     assert all(torch.allclose(mine, 0.25 * old + 0.75 * new, atol=1e-6) for mine, old, new in moved)
-
-
-def _stop(value):
-    raise Killed(str(value))
 
 
 def test_meta_training_runs_in_training_mode(data, tmp_path):

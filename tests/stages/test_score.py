@@ -18,11 +18,11 @@ from sama.bilevel import checkpoint
 from sama.config import Config, dump_yaml, validate
 from sama.data import manifest as manifests
 from sama.files import read_json
+from sama.images import ImageExamples
 from sama.networks.encoder import load_encoder
 from sama.observation import gradient_norms
 from sama.scores import SCORES
 from sama.stages import _passes, prepare, score, select
-from sama.training import Examples
 from tests.bilevel import processes
 from tests.scores.contexts import context
 from tests.stages.small_digits import DATA
@@ -85,13 +85,13 @@ class Killed(BaseException):
 @pytest.mark.parametrize("method", ["el2n", "grand", "prototype"])
 def test_killed_after_each_file_it_goes_on_from_there_to_the_same_bytes(data, tmp_path, monkeypatch, method):
     save, count, seen = checkpoint.save, [], []
-    begin = Examples.begin
+    begin = ImageExamples.begin
 
     def counted(self, indices, *arguments, **options):
         seen.append(len(indices))
         return begin(self, indices, *arguments, **options)
 
-    monkeypatch.setattr(Examples, "begin", counted)
+    monkeypatch.setattr(ImageExamples, "begin", counted)
     monkeypatch.setattr(checkpoint, "save", lambda *arguments: (save(*arguments), count.append(1)))
     calm, whole = scored(data, tmp_path / "calm", method), len(seen)
     seen.clear()
@@ -110,7 +110,7 @@ def test_killed_after_each_file_it_goes_on_from_there_to_the_same_bytes(data, tm
     read = len(seen)
     assert scored(data, tmp_path / "killed", method) == calm
     assert len(seen) == read  # all that was to read had been read
-    assert read <= whole + 2 * Examples.ahead * len(count)  # nothing twice but what was begun early
+    assert read <= whole + 2 * ImageExamples.ahead * len(count)  # nothing twice but what was begun early
     assert not (tmp_path / "killed.work").exists()
     # a model: the training twice, the trained model, the pass in three parts
     assert len(count) == {"el2n": 3 * (2 + 1 + 3), "grand": 1 + 3, "prototype": 3}[method]
@@ -158,14 +158,14 @@ def in_a_process(data: Path, folder: Path) -> list[tuple[list[int], bool]]:
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size)}
     make_small(setattr)
-    told, batches = [], Examples.batches
+    told, batches = [], ImageExamples.batches
 
     def watched(self, *arguments, **options):
         for indices, inputs in batches(self, *arguments, **options):
             told[-1][0].extend(indices.tolist())
             yield indices, inputs
 
-    Examples.batches = watched
+    ImageExamples.batches = watched
     for method in METHODS:
         told.append(([], False))
         own = folder / f"{rank}"

@@ -1,0 +1,40 @@
+"""What classifiers are judged by: accuracy and the F1 scores, of logits and labels; higher = better."""
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+from torch import Tensor
+
+from sama.training import accuracy
+
+Measure = Callable[[Tensor, Tensor], float]
+
+
+def _f1(average: str) -> Measure:
+    def measure(logits: Tensor, labels: Tensor) -> float:
+        from sklearn.metrics import f1_score
+
+        return float(f1_score(labels.numpy(), logits.argmax(dim=-1).numpy(), average=average, zero_division=0))
+
+    return measure
+
+
+MEASURES: MappingProxyType[str, Measure] = MappingProxyType(
+    {
+        "accuracy": accuracy,
+        "macro_f1": _f1("macro"),  # the mean over the classes that occur, in labels or predictions
+        "micro_f1": _f1("micro"),
+        "binary_f1": _f1("binary"),  # of the second of two classes
+    }
+)
+
+
+def measure_of(name: str) -> Measure:
+    """The measure of this name: (logits [n, classes], labels int64 [n]) -> number in [0, 1].
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in MEASURES:
+        raise ValueError(f"expected a measure of {', '.join(MEASURES)}, got {name!r}")
+    return MEASURES[name]

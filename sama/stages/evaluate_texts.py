@@ -1,0 +1,104 @@
+"""Read the test split of texts, once a seed: every method's model, and what the weights and corrections found."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from sama.config import FinetuningConfig, RuntimeConfig, TextDataConfig, TextModelConfig
+from sama.data.text_manifest import TextDataset, TextSplit, load
+from sama.data.texts.base import UNKNOWN
+from sama.errors import SamaError
+from sama.files import read_json, read_parquet, write_json
+from sama.finetuning import METHODS
+from sama.measures import measure_of
+from sama.stages._common import device_of, load_weights
+from sama.stages._texts import Texts
+from sama.training import Cost, accuracy, predict
+
+
+def run(
+    *,
+    texts: Path,
+    manifest: Path,
+    data_root: Path | None = None,
+    models: Path,
+    out: Path,
+    seed: int,
+    data: TextDataConfig,
+    model: TextModelConfig,
+    finetuning: FinetuningConfig,
+    runtime: RuntimeConfig,
+) -> None:
+    """Evaluate the models of all methods of one seed.
+
+    Args:
+        texts: texts.parquet of `sama prepare-texts`.
+        manifest: manifest.parquet of the seed.
+        data_root: folder that holds the data sets, and models that `model.name` names by a relative path.
+        models: folder of the finetuned models of the seed, one folder a method.
+        out: JSON file of the measures on test, noise detection, correction and cost.
+        seed: of the replicate.
+        data: the measure.
+        model: the encoder.
+        finetuning: the methods.
+        runtime: threads and device.
+
+    Raises:
+        SamaError: a model is missing or of other data.
+    """
+    device = device_of(runtime)
+    dataset = load(texts, manifest)
+    source = Texts(dataset, model, texts.parent / "tokenizer", data_root)
+    test = source.held_out("test")
+    network = source.classifier(seed, masked_head=False, attention="sdpa").to(device)
+    measure = measure_of(data.measure)
+    tested: dict[str, dict[str, float]] = {}
+    validation: dict[str, float] = {}
+    costs: dict[str, int] = {}
+    for method in finetuning.methods:
+        load_weights(network.model, models / method / "model.safetensors")
+        logits = predict(network, test, device)
+        tested[method] = {data.measure: measure(logits, test.labels), "accuracy": accuracy(logits, test.labels)}
+        summary = read_json(models / method / "summary.json")
+        validation[method] = summary["metrics"][f"validation/{data.measure}"]
+        costs[method] = Cost(**summary["cost"]).units
+    train = dataset.split("train")
+    watched = [method for method in finetuning.methods if METHODS[method].watches]
+    found = {method: _found(method, train, models / method / "weights.parquet", dataset) for method in watched}
+    cheapest = min(costs.values())
+    write_json(
+        out,
+        {
+            "seed": seed,
+            "examples": len(test),
+            "test": tested,
+            "validation": validation,
+            "cost": {method: units / cheapest for method, units in costs.items()},
+            "noise_detection": {method: row["detection"] for method, row in found.items() if row["detection"]},
+            "correction": {method: row["correction"] for method, row in found.items() if row["correction"]},
+        },
+    )
+
+
+def _found(method: str, train: TextSplit, weights: Path, dataset: TextDataset) -> dict[str, Any]:
+    """How well low weights find wrong labels, and how many corrected labels are right; None where nothing is known."""
+    corrected = [f"corrected_{k}" for k in range(len(dataset.class_names))] if METHODS[method].corrects else []
+    table = read_parquet(weights, ["sample_id", "weight", *corrected])
+    if table["sample_id"].tolist() != train.sample_id.tolist():
+        raise SamaError(f"{weights}: made for other data, expected the training texts of {dataset.path}")
+    judged = (train.clean_label != UNKNOWN) & (train.label != UNKNOWN)
+    wrong = (train.label != train.clean_label)[judged]
+    if not judged.any() or not wrong.any() or wrong.all():
+        return {"detection": None, "correction": None}
+    suspicion = -table["weight"].to_numpy()[judged]
+    detection = {
+        "auc": float(roc_auc_score(wrong, suspicion)),
+        "average_precision": float(average_precision_score(wrong, suspicion)),
+    }
+    correction = None
+    if corrected:
+        right = table[corrected].to_numpy().argmax(axis=1)[judged] == train.clean_label[judged]
+        correction = {"weak_accuracy": float(np.mean(~wrong)), "corrected_accuracy": float(right.mean())}
+    return {"detection": detection, "correction": correction}
