@@ -110,8 +110,10 @@ def learned(stage: str, out: Path, folder: Path, workers: int, **settings: Any) 
     elif stage == "meta_train":
         meta_train.run(**common, out=folder, meta=config.meta)
     else:
-        files = {"out": path, "summary": folder / "score.json"}
-        score.run(**common, **files, method="el2n", training=config.training, scores=config.scores)
+        score.run(
+            **common, out=path, summary=folder / "score.json", method="el2n", training=config.training,
+            scores=config.scores,
+        )  # fmt: skip
         return pq.read_table(path).column("score").to_numpy().tobytes()  # its metadata names the data's hash
     return path.read_bytes()
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sama.images import ImageExamples
 from sama.stages import _passes
 from sama.stages._passes import Passes
 from sama.stages._processes import Processes
-from sama.training import Examples
 
 CPU = torch.device("cpu")
 LABELS = torch.arange(11)
-EXAMPLES = Examples(torch.zeros(11, 1, 2, 2, dtype=torch.uint8), LABELS, (0.0,), (1.0,))
+EXAMPLES = ImageExamples(torch.zeros(11, 1, 2, 2, dtype=torch.uint8), LABELS, (0.0,), (1.0,))
 
 
 class Passing:
