@@ -180,6 +180,10 @@ class Phases:
             return
         inside = self._resume if index == done and self._resume is not None else None
         state = None if inside is None else inside["state"]
+        best = self.validation.best
+        if inside is None and index:
+            kept = None if best is None else best.state_dict()
+            self._save(before, {"phase": index, "state": None, "model": self.model.state_dict(), "best": kept})
         carried = carry() if inside is None or state is None else inside["carried"]
 
         def save(step: int, state: dict[str, Any]) -> None:
@@ -194,11 +198,8 @@ class Phases:
                 progress=lambda step: self._progress(before + step),
             )
         )
-        best = self.validation.best
         if validated and best is not None:
             self.model.load_state_dict(best.weights)
-        kept = None if best is None else best.state_dict()
-        self._save(before + steps, {"phase": index + 1, "state": None, "model": self.model.state_dict(), "best": kept})
 
     def train(
         self,

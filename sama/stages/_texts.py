@@ -63,7 +63,7 @@ class Texts:
         tokens, offsets, _ = tokenize(
             self.tokenizer, split.text, self.model.max_length, sample_id=split.sample_id.tolist()
         )
-        values = torch.from_numpy(labels if labels.ndim == 1 else labels.astype(np.float32))
+        values = torch.from_numpy(labels.astype(np.int64 if labels.ndim == 1 else np.float32))
         return TextExamples(torch.from_numpy(tokens), torch.from_numpy(offsets), values, self.tokenizer.pad_token_id)
 
     def held_out(self, name: str) -> TextExamples:

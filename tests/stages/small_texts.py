@@ -1,0 +1,64 @@
+"""The texts that the tests of stages learn from: 96 of the synthetic corpus, with their votes, as JSON lines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sama.config import TextsConfig, validate_any
+from sama.data.texts.synthetic import FUNCTIONS, generate
+from sama.stages import prepare_texts
+
+SIZES = {"train": 60, "validation": 20, "test": 16}
+CONFIG: dict[str, Any] = {
+    "workload": "texts",
+    "seeds": [0, 1],
+    "data": {"source": "json_lines", "vote_columns": list(FUNCTIONS)},
+    "model": {"max_length": 24, "vocabulary_size": 300, "hidden_size": 8, "layers": 1, "heads": 1, "dropout": 0.3},
+    "training": {
+        "steps": 12,
+        "batch_size": 12,
+        "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.01},
+        "schedule": "linear",
+        "warmup_steps": 2,
+        "clip_norm": 1.0,
+        "log_every": 3,
+        "checkpoint_every": 5,
+    },
+    "meta": {"unroll_steps": 2, "batch_size": 8, "learning_rate": 0.01, "network": {"hidden_size": 5}},
+    "finetuning": {"pretraining_steps": 6, "self_training": {"rounds": 2}},
+    "runtime": {"device": "cpu"},
+}
+
+
+def config(**changes: Any) -> TextsConfig:
+    """The configuration, with whole sections exchanged."""
+    found = validate_any({**CONFIG, **changes})
+    assert isinstance(found, TextsConfig)
+    return found
+
+
+def written(folder: Path, sizes: dict[str, int] | None = None) -> Path:
+    """The corpus as a folder of JSON lines."""
+    source = generate(7, sizes or SIZES)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part in source.parts.items():
+        assert part.votes is not None
+        rows = [
+            {
+                "text": text,
+                "label": source.class_names[label],
+                **{f: None if vote < 0 else source.class_names[vote] for f, vote in zip(FUNCTIONS, votes, strict=True)},
+            }
+            for text, label, votes in zip(part.text, part.label.tolist(), part.votes.tolist(), strict=True)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def prepared(folder: Path, settings: TextsConfig | None = None, seeds: tuple[int, ...] = (0, 1)) -> Path:
+    """The folder `data` that the stage makes of it."""
+    chosen = settings or config()
+    place = written(folder / "source")
+    data = chosen.data.model_copy(update={"path": str(place)})
+    prepare_texts.run(out=folder / "data", seeds=seeds, data_root=None, data=data, model=chosen.model)
+    return folder / "data"

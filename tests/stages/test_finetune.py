@@ -1,0 +1,277 @@
+"""The stages that train on texts: every method, what it may see, and that an interruption changes nothing."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sama.bilevel import checkpoint
+from sama.config import TextsConfig
+from sama.data import text_manifest
+from sama.errors import SamaError
+from sama.files import read_json
+from sama.finetuning import METHODS, self_training
+from sama.stages import _texts, evaluate_texts, export_text, finetune, summarize_texts, suspect_texts, tune
+from tests.stages.small_texts import CONFIG, config, prepared
+
+VOTED = ["majority_vote", "meta_r", "meta_rc"]  # what the later stages are tried on
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("texts"), seeds=(0, 1, 100))
+
+
+def finetuned(data: Path, out: Path, method: str, settings: TextsConfig | None = None, **options: Any) -> dict:
+    chosen = settings or config()
+    given = {"seed": 0, "manifest": data / "seed0" / "manifest.parquet", **options}
+    finetune.run(
+        texts=data / "texts.parquet", method=method, out=out, work=out.with_name(out.name + "-work"), data=chosen.data,
+        model=chosen.model, training=chosen.training, meta=chosen.meta, finetuning=chosen.finetuning,
+        runtime=chosen.runtime, **given,
+    )  # fmt: skip
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+class Killed(BaseException):
+    """What stands for `kill -9` here: nothing in the package catches it."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_interrupted_at_any_checkpoint_ends_byte_identical(data, tmp_path, monkeypatch, method):
+    calm = finetuned(data, tmp_path / "calm", method)
+    assert {"model.safetensors", "metrics.jsonl", "summary.json"} == set(calm) - {"weights.parquet"}
+    assert ("weights.parquet" in calm) == METHODS[method].watches
+    save, saved = checkpoint.save, []
+
+    def save_and_die(path, state, key):
+        save(path, state, key)
+        saved.append(state["step"])
+        raise Killed
+
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
+    killed = {}
+    while not killed and len(saved) < 9:
+        torch.manual_seed(4711)  # what a process starts with
+        try:
+            killed = finetuned(data, tmp_path / "killed", method)
+        except Killed:
+            continue
+    assert saved == {
+        "tapt": [5, 6, 11, 16], "weak_then_clean": [5, 8], "self_training": [5, 9],
+    }.get(method, [5, 10])  # fmt: skip
+    assert killed == calm
+    assert not (tmp_path / "killed-work").exists()
+
+
+def test_the_best_weights_on_validation_are_kept(data, tmp_path):
+    files = finetuned(data, tmp_path / "best", "majority_vote")
+    summary = json.loads(files["summary.json"])
+    curve = {row["step"]: row["validation/accuracy"] for row in map(json.loads, files["metrics.jsonl"].splitlines())}
+    assert summary["metrics"]["validation/accuracy"] == max(curve.values()) == curve[summary["best_step"]]
+    last = config(training={**CONFIG["training"], "keep": "last"})
+    summary = json.loads(finetuned(data, tmp_path / "last", "majority_vote", last)["summary.json"])
+    assert (summary["best_step"], summary["metrics"]["validation/accuracy"]) == (12, curve[12])
+
+
+def test_clean_labels_of_the_training_texts_are_never_read(data, tmp_path):
+    """Nor anything of the test split: a copy with other ones trains the same models."""
+    other = tmp_path / "other"
+    other.mkdir()
+    rows = pd.read_parquet(data / "seed0" / "manifest.parquet")
+    hidden = rows["split"].isin(["train", "uncovered"])
+    rows.loc[hidden, "clean_label"] = (rows.loc[hidden, "clean_label"] + 1) % 4
+    rows.loc[rows["split"] == "test", ["label", "clean_label"]] = 0
+    (other / "seed0").mkdir()
+    rows.to_parquet(other / "seed0" / "manifest.parquet")
+    (other / "seed0" / "manifest.json").write_bytes((data / "seed0" / "manifest.json").read_bytes())
+    (other / "texts.parquet").write_bytes((data / "texts.parquet").read_bytes())
+    (other / "tokenizer").symlink_to(data / "tokenizer")
+    for method in ("meta_rc", "self_training", "weak_then_clean"):
+        mine = finetuned(data, tmp_path / method, method)
+        theirs = finetuned(other, tmp_path / f"{method}-other", method, manifest=other / "seed0" / "manifest.parquet")
+        assert mine == theirs
+
+
+def test_methods_read_the_labels_that_they_are_named_after(data, monkeypatch):
+    dataset = text_manifest.load(data / "texts.parquet", data / "seed0" / "manifest.parquet")
+    texts = _texts.Texts(dataset, config().model, data / "tokenizer")
+    train = dataset.split("train")
+    voted, estimated = (texts.training(name, "majority_vote").labels.numpy() for name in ("weak", "dawid_skene"))
+    np.testing.assert_allclose(voted, train.weak["majority_vote"])
+    np.testing.assert_allclose(estimated, train.weak["dawid_skene"])
+    np.testing.assert_allclose(texts.training("weak", "dawid_skene").labels.numpy(), estimated)
+    assert (voted != estimated).any()
+    np.testing.assert_array_equal(voted.argmax(axis=1), train.label)
+    np.testing.assert_array_equal(texts.held_out("meta").labels.numpy(), dataset.split("meta").clean_label)
+
+
+def test_weights_are_means_of_what_the_network_says(data, tmp_path):
+    finetuned(data, tmp_path / "r", "meta_r")
+    table = pd.read_parquet(tmp_path / "r" / "weights.parquet")
+    assert list(table) == ["sample_id", "weight", "loss"]
+    assert table["weight"].between(0, 1).all()
+    assert table["weight"].nunique() > 10
+    finetuned(data, tmp_path / "rc", "meta_rc")
+    corrected = pd.read_parquet(tmp_path / "rc" / "weights.parquet").filter(like="corrected_")
+    np.testing.assert_allclose(corrected.sum(axis=1), 1.0, rtol=1e-6)
+
+
+def test_pseudo_labels_by_hand():
+    probabilities = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]], dtype=torch.float64)
+    frequency = probabilities.sum(dim=0)
+    sharp = probabilities**2 / frequency
+    sharp /= sharp.sum(dim=1, keepdim=True)
+    confidence = 1 + (sharp * sharp.log()).sum(dim=1) / np.log(2)
+    targets = self_training.pseudo_labels(probabilities, threshold=0.3)
+    assert targets[1].sum() == 0  # not sure enough
+    torch.testing.assert_close(targets[[0, 2]], (sharp * confidence[:, None])[[0, 2]])
+    surest = self_training.pseudo_labels(probabilities, threshold=0.99)
+    assert surest.sum(dim=1).nonzero().flatten().tolist() == [0]
+
+
+def test_the_self_training_loss_by_hand():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    log_p = logits.log_softmax(dim=1)
+    targets = torch.tensor([[0.5, 0.0], [0.0, 0.25], [0.0, 0.0]], dtype=torch.float64)
+    points = torch.tensor([[0.0, 0.0], [0.3, 0.4], [9.0, 9.0]], dtype=torch.float64)
+    of_labels = -(0.5 * log_p[0, 0] + 0.25 * log_p[1, 1]) / 3
+    uniform = (0.5 * (-log_p[0].mean() - np.log(2)) + 0.25 * (-log_p[1].mean() - np.log(2))) / 3
+    apart = (1.0 - (0.25 / 2) ** 0.5) ** 2 / 3  # one pair of two classes; the third text has no pseudo-label
+    expected = of_labels + 0.7 * uniform + 0.2 * apart
+    found = self_training.losses(logits, points, targets, smoothness=0.7, contrast=0.2, margin=1.0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_grid_is_compared_on_validation_and_the_first_of_equals_is_chosen(data, tmp_path, monkeypatch):
+    rates = [{"training": {"optimizer": {"learning_rate": rate}}} for rate in (1e-6, 0.02, 0.03)]
+    chosen = config(tuning={"seeds": [100], "grids": {"default": rates}})
+    tried, measures, train_method = [], [0.3, 0.6, 0.6], tune.train_method
+
+    def measured(*arguments, **options):
+        trained = train_method(*arguments, **options)
+        tried.append(trained.validation)
+        return dataclasses.replace(trained, validation=measures[len(tried) - 1])
+
+    monkeypatch.setattr(tune, "train_method", measured)
+
+    def tuned(out: Path) -> dict:
+        tune.run(
+            texts=data / "texts.parquet", manifests=data, method="clean_only", out=out, work=tmp_path / "work",
+            data=chosen.data, model=chosen.model, training=chosen.training, meta=chosen.meta,
+            finetuning=chosen.finetuning, tuning=chosen.tuning, runtime=chosen.runtime,
+        )  # fmt: skip
+        return read_json(out)
+
+    found = tuned(tmp_path / "tuned.json")
+    assert [row["validation"] for row in found["candidates"]] == [[measure] for measure in measures]
+    assert found["chosen"] == 1
+    assert len(tried) == 3
+    assert not list((tmp_path / "work").iterdir())
+    summary = json.loads(
+        finetuned(data, tmp_path / "out", "clean_only", chosen, tuning=tmp_path / "tuned.json")["summary.json"]
+    )
+    assert summary["tuned"] == rates[1]
+    other = finetuned(data, tmp_path / "untuned", "clean_only")
+    assert other["model.safetensors"] != (tmp_path / "out" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def results(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    chosen = config(finetuning={**CONFIG["finetuning"], "methods": VOTED})
+    for seed in (0, 1):
+        manifest = data / f"seed{seed}" / "manifest.parquet"
+        models = folder / "models" / f"seed{seed}"
+        for method in VOTED:
+            finetuned(data, models / method, method, chosen, seed=seed, manifest=manifest)
+        evaluate_texts.run(
+            texts=data / "texts.parquet", manifest=manifest, models=models, out=folder / f"evaluation/seed{seed}.json",
+            seed=seed, data=chosen.data, model=chosen.model, finetuning=chosen.finetuning, runtime=chosen.runtime,
+        )  # fmt: skip
+    summarize_texts.run(
+        evaluations=folder / "evaluation", out=folder / "summary.json", plots=folder / "plots.csv", experiment="small",
+        seeds=(0, 1), data=chosen.data, finetuning=chosen.finetuning,
+    )  # fmt: skip
+    return folder
+
+
+def test_evaluation_and_summary_say_what_the_models_do(data, results):
+    summary = read_json(results / "summary.json")
+    assert list(summary["test"]) == sorted(VOTED)
+    assert set(summary["noise_detection"]) == {"meta_r", "meta_rc"}
+    assert set(summary["correction"]) == {"meta_rc"}
+    chosen = config()
+    for position, seed in enumerate((0, 1)):
+        dataset = text_manifest.load(data / "texts.parquet", data / f"seed{seed}" / "manifest.parquet")
+        test, train = dataset.split("test"), dataset.split("train")
+        texts = _texts.Texts(dataset, chosen.model, data / "tokenizer")
+        model = texts.classifier(0, masked_head=False, attention="eager").eval()
+        folder = results / "models" / f"seed{seed}" / "meta_r"
+        model.model.load_state_dict(load_file(folder / "model.safetensors"))
+        right = []
+        for row, text in enumerate(test.text):
+            ids = torch.tensor([texts.tokenizer(text, truncation=True, max_length=24)["input_ids"]])
+            logits = model({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+            right.append(int(logits.argmax()) == test.clean_label[row])
+        assert summary["test"]["meta_r"]["accuracy"][position] == pytest.approx(np.mean(right))
+        corrected = pd.read_parquet(folder.with_name("meta_rc") / "weights.parquet").filter(like="corrected_")
+        expected = (corrected.to_numpy().argmax(axis=1) == train.clean_label).mean()
+        assert summary["correction"]["meta_rc"]["corrected_accuracy"][position] == pytest.approx(expected)
+    assert summary["cost"]["majority_vote"] == [1.0, 1.0]
+
+
+def test_suspects_are_what_the_models_contradict(data, results, tmp_path):
+    chosen = config(finetuning={**CONFIG["finetuning"], "methods": VOTED})
+    suspect_texts.run(
+        texts=data / "texts.parquet", models=results / "models", out=tmp_path, seeds=(0, 1), data=chosen.data,
+        model=chosen.model, finetuning=chosen.finetuning, runtime=chosen.runtime,
+    )  # fmt: skip
+    weights, suspects = pd.read_csv(tmp_path / "weights.csv"), pd.read_csv(tmp_path / "suspect_labels.csv")
+    summary = read_json(tmp_path / "summary.json")
+    train = text_manifest.load(data / "texts.parquet", data / "seed0" / "manifest.parquet").split("train")
+    assert set(weights["sample_id"]) == set(train.sample_id)
+    assert weights["weight"].is_monotonic_increasing
+    assert weights["weight"].mean() == pytest.approx(1.0, abs=1e-4)
+    assert summary["suspects"] == len(suspects) > 0
+    assert (suspects["observed"] != suspects["suggested"]).all()
+    assert suspects["suspicion"].is_monotonic_decreasing
+    clean = dict(zip(train.sample_id, train.clean_label, strict=True))
+    names = ["cooking", "finance", "health", "travel"]
+    wrong = sum(names[clean[row.sample_id]] != row.observed for row in suspects.itertuples())
+    assert summary["checked"][-1]["wrong"] == wrong
+
+
+def test_the_exported_model_is_one_that_transformers_reads(data, results, tmp_path):
+    from transformers import pipeline
+
+    chosen = config()
+    export_text.run(
+        texts=data / "texts.parquet", models=results / "models", summary=results / "summary.json",
+        out=tmp_path / "model", model=chosen.model, runtime=chosen.runtime,
+    )  # fmt: skip
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "chosen by accuracy on validation among" in card
+    classify = pipeline("text-classification", str(tmp_path / "model"))
+    assert classify("we booked a hotel near the station")[0]["label"] in ("travel", "cooking", "health", "finance")
+
+
+@pytest.mark.parametrize(
+    ("changes", "method", "message"),
+    [
+        ({}, "majority", "unknown method 'majority', expected one of majority_vote, "),
+        ({"model": {**CONFIG["model"], "name": "no/such-model"}}, "majority_vote", "set model.name to that folder"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(data, tmp_path, monkeypatch, changes, method, message):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SamaError, match=message) as caught:
+        finetuned(data, tmp_path / "out", method, config(**changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
