@@ -147,6 +147,7 @@ def _seed(results: Path, seed: int, config: TextsConfig, level: Mapping[str, flo
             continue
         weight = 1.0 - 0.6 * wrong + 0.2 * draw.random(len(wrong))
         table = pd.DataFrame({"sample_id": train.sample_id, "weight": weight})
+        spam = np.zeros(len(wrong))
         if method == "meta_rc":
             spam = np.clip(np.where(wrong, 1 - train.label, train.label) + 0.3 * draw.random(len(wrong)) - 0.15, 0, 1)
             table = table.assign(corrected_0=1 - spam, corrected_1=spam)
@@ -157,7 +158,7 @@ def _seed(results: Path, seed: int, config: TextsConfig, level: Mapping[str, flo
                 "average_precision": float(average_precision_score(wrong, -weight)),
             }
             if method == "meta_rc":
-                right = (spam > 0.5).astype(int) == train.clean_label
+                right = (spam > 0.5) == (train.clean_label == 1)
                 evaluated["correction"][method] = {
                     "weak_accuracy": float(1 - wrong.mean()),
                     "corrected_accuracy": float(right.mean()),
@@ -184,7 +185,7 @@ def _suspects(results: Path, config: TextsConfig) -> None:
         suspicion=np.linspace(0.95, 0.05, len(found)),
     )
     columns = ["sample_id", "text", "observed", "suggested", "suspicion", "weight"]
-    write_csv(results / "suspects/suspect_labels.csv", found[columns])
+    write_csv(results / "suspects/suspect_labels.csv", pd.DataFrame(found, columns=columns))
     checked = None
     if config.data.label_column and count:
         checked = [{"first": len(found), "wrong": 12, "suggested_right": 9}]

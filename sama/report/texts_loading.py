@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from sama.config import TextsConfig
 from sama.data import text_manifest
@@ -22,6 +21,7 @@ from sama.files import read_json
 from sama.report import reading
 from sama.report.reading import Metrics, Weights
 from sama.report.style import Look
+from sama.report.texts_corrections import corrections, corrects
 from sama.report.texts_style import looks
 
 SUSPECT_COLUMNS = ("sample_id", "text", "observed", "suggested", "suspicion", "weight")
@@ -125,7 +125,7 @@ def load(results: Path, config: TextsConfig) -> TextResults:
         weights={m: [_weights(*pair) for pair in zip(paths, data, strict=True)] for m, paths in weights.items()},
         tuning={m: _object(results / f"tuning/{m}.json", ("candidates", "chosen")) for m in methods},
         suspects=_suspects(results / "suspects"),
-        corrected=_corrected(weights, data),
+        corrected=next((corrections(paths, data) for paths in weights.values() if corrects(paths[0])), None),
     )
 
 
@@ -177,42 +177,6 @@ def _weights(path: Path, data: TextDataset) -> Weights:
     if not judged.any():
         return Weights(weight, None, None, None)
     return Weights(weight[judged], None, None, (train.label != train.clean_label)[judged])
-
-
-def _corrected(weights: Mapping[str, Sequence[Path]], data: Sequence[TextDataset]) -> pd.DataFrame | None:
-    """`sample_id, text, label, corrected, gain, weight` of the first method that corrects, means over the seeds.
-
-    gain is c[corrected] − c[label], c the corrected label as class probabilities. The weight is divided by its mean.
-    """
-    names = np.array(data[0].class_names)
-    columns = [f"corrected_{k}" for k in range(len(names))]
-    paths = next(
-        (own for own in weights.values() if own[0].is_file() and columns[0] in pq.read_schema(own[0]).names), None
-    )
-    if paths is None:
-        return None
-    frames = []
-    for path, dataset in zip(paths, data, strict=True):
-        train = dataset.split("train")
-        weight, *soft = reading.columns(path, ["weight", *columns], train, dataset.path)
-        frame = pd.DataFrame({"sample_id": train.sample_id, "text": train.text, "label": train.label})
-        frames.append(frame.assign(weight=weight / max(weight.mean(), 1e-12), **dict(zip(columns, soft, strict=True))))
-    groups = pd.concat(frames)
-    groups = groups[groups["label"] != UNKNOWN].groupby("sample_id", sort=True)
-    first, means = groups[["text", "label"]].first(), groups[["weight", *columns]].mean()
-    soft, label = means[columns].to_numpy(), first["label"].to_numpy()
-    guess = soft.argmax(axis=1)
-    rows = pd.DataFrame(
-        {
-            "sample_id": first.index.to_numpy(str),
-            "text": first["text"].to_numpy(str),
-            "label": names[label],
-            "corrected": names[guess],
-            "gain": soft[np.arange(len(soft)), guess] - soft[np.arange(len(soft)), label],
-            "weight": means["weight"].to_numpy(),
-        }
-    )
-    return rows[guess != label].sort_values(["gain", "sample_id"], ascending=[False, True], ignore_index=True)
 
 
 def _suspects(folder: Path) -> Suspects:

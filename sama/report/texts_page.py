@@ -119,8 +119,8 @@ def labels_section(results: TextResults, config: TextsConfig) -> Section:
 def weights_section(results: TextResults, drawings: Mapping[str, Drawing]) -> Section:
     """How weights are spread, what they find, and the texts of lowest weight."""
     suspects = results.suspects
-    suggested = suspects.labels.set_index("sample_id")["suggested"]
-    rows = suspects.weights.assign(suggested=suspects.weights["sample_id"].map(suggested).fillna(""))
+    suggested = dict(zip(suspects.labels["sample_id"], suspects.labels["suggested"], strict=True))
+    rows = suspects.weights.assign(suggested=[suggested.get(key, "") for key in suspects.weights["sample_id"]])
     columns = {"label": "Weak label", "suggested": "Suggestion", "weight": "Weight"}
     notes = ["Weight 1: mean. Suggestion: what the models hold for more probable than the weak label, if anything."]
     method = suspects.summary["method"]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from sama.report.style import to_svg
 from sama.report.texts_figures import by_step, curves, measures
@@ -11,18 +12,23 @@ VALUES = {"majority_vote": [0.7, 0.72], "meta_r": [0.9, 0.8]}
 LOOKS = looks(["majority_vote", "clean_only", "tapt", "meta_r"], "sama")
 
 
-def lines(figure, axes=0):
-    return {line.get_gid(): line for line in figure.axes[axes].get_lines()}
+def lines(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
+    """SVG id -> x and y of a line."""
+    found = figure.axes[0].get_lines()
+    return {
+        str(line.get_gid()): (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist())
+        for line in found
+    }
 
 
 def test_a_dot_a_seed_and_a_bar_at_the_mean():
     figure = measures(VALUES, LOOKS, "accuracy", "majority_vote")
     drawn = lines(figure)
-    assert list(drawn["seeds-meta_r"].get_xdata()) == [0.9, 0.8]
-    assert list(drawn["mean-meta_r"].get_xdata()) == [pytest.approx(0.85)]
-    assert list(drawn["sd-meta_r"].get_xdata()) == pytest.approx([0.85 - np.std([0.9, 0.8], ddof=1), 0.85 + 0.0707107])
-    assert drawn["reference"].get_xdata()[0] == pytest.approx(0.71)
-    rows = [drawn[f"mean-{method}"].get_ydata()[0] for method in VALUES]
+    assert drawn["seeds-meta_r"][0] == [0.9, 0.8]
+    assert drawn["mean-meta_r"][0] == [pytest.approx(0.85)]
+    assert drawn["sd-meta_r"][0] == pytest.approx([0.85 - 0.0707107, 0.85 + 0.0707107])
+    assert drawn["reference"][0][0] == pytest.approx(0.71)
+    rows = [int(drawn[f"mean-{method}"][1][0]) for method in VALUES]
     assert [figure.axes[0].get_yticklabels()[row].get_text() for row in rows] == ["majority vote", "SAMA R"]
     bottom, top = figure.axes[0].get_ylim()
     assert bottom > top  # the first method stands above
