@@ -55,14 +55,7 @@ def build(
             "workload": "texts",
             "experiment": "planted_texts",
             "seeds": list(seeds),
-            "data": {
-                "source": "json_lines",
-                "path": str(texts),
-                "label_column": "label" if clean_known else None,
-                "vote_columns": ["cash", "subject", "length"],
-                "meta_set": "held_out",
-                "splits": {"meta": 16, "validation": 16, "test": 20},
-            },
+            "data": data(root, label_column="label" if clean_known else None),
             "model": {"name": "planted/bert"},
             "finetuning": {"methods": list(methods)},
             "tuning": {"grids": {"default": grid} if tuned else {}},
@@ -88,6 +81,18 @@ def build(
     )
     _suspects(results, config)
     return results
+
+
+def data(root: Path, **changes: Any) -> dict[str, Any]:
+    """The section of the configuration, with `changes`."""
+    return {
+        "source": "json_lines",
+        "path": str(root / "mails.jsonl"),
+        "vote_columns": ["cash", "subject", "length"],
+        "meta_set": "held_out",
+        "splits": {"meta": 16, "validation": 16, "test": 20},
+        **changes,
+    }
 
 
 def _rows(clean_known: bool) -> list[dict[str, Any]]:

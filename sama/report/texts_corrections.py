@@ -34,8 +34,8 @@ def corrections(paths: Sequence[Path], data: Sequence[TextDataset]) -> pd.DataFr
     for path, dataset in zip(paths, data, strict=True):
         train = dataset.split("train")
         table = np.stack(reading.columns(path, columns, train, dataset.path), axis=1)
-        table[:, 0] /= max(table[:, 0].mean(), 1e-12)
-        known = train.label != UNKNOWN
+        known = (train.label != UNKNOWN) & np.isfinite(table).all(axis=1)  # NaN: not visited in training
+        table[:, 0] /= max(table[known, 0].mean(), 1e-12)
         ids.append(train.sample_id[known])
         texts.append(np.array(train.text, dtype=object)[known])
         labels.append(train.label[known])

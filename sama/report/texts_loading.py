@@ -52,7 +52,7 @@ class TextResults:
         data: the texts of each seed with their splits and labels.
         label_accuracy: aggregation -> fraction of right labels on training texts that are covered.
         curves: method -> metrics of its finetuning.
-        weights: method with weights -> those of the training texts; if some are judged, of those alone.
+        weights: method with weights -> those of the texts that it visited; if some of these are judged, of those alone.
         tuning: method -> candidates, and which is chosen.
         corrected: the labels that a method corrected, the surest first; None if none corrects.
     """
@@ -173,9 +173,10 @@ def _judged(train: TextSplit) -> np.ndarray:
 def _weights(path: Path, data: TextDataset) -> Weights:
     train = data.split("train")
     (weight,) = reading.columns(path, ["weight"], train, data.path)
-    judged = _judged(train)
+    seen = np.isfinite(weight)  # a short training does not visit every text
+    judged = _judged(train) & seen
     if not judged.any():
-        return Weights(weight, None, None, None)
+        return Weights(weight[seen], None, None, None)
     return Weights(weight[judged], None, None, (train.label != train.clean_label)[judged])
 
 

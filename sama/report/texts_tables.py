@@ -1,5 +1,6 @@
 """The tables of the report on texts, as plain rows of cells."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -148,7 +149,7 @@ def text_table(
     shown = [
         [
             Cell(cut(row["text"])),
-            *(Cell(f"{row[name]:.2f}" if isinstance(row[name], float) else row[name] or "–") for name in columns),
+            *(Cell(_shown(row[name])) for name in columns),
             *([Cell(clean.get(row["sample_id"], "–"))] if clean else []),
         ]
         for row in rows.head(SHOWN_TEXTS).to_dict(orient="records")
@@ -156,6 +157,12 @@ def text_table(
     header = ["Text", *columns.values(), *(["Clean label"] if clean else [])]
     more = [f"{len(shown)} of {len(rows):,}."] if len(rows) > len(shown) else []
     return Table(title, header, shown, [" ".join([*more, *notes])] if more or notes else [])
+
+
+def _shown(value: str | float) -> str:
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.2f}"
+    return value or "–"
 
 
 def cut(text: str) -> str:

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from sama.config import TextsConfig, load_any
 from sama.errors import SamaError
-from sama.files import read_json, write_json
+from sama.files import read_json, write_json, write_parquet
 from sama.report import texts_page, texts_tables
 from sama.report.compare import paired, spread
 from sama.report.page import Drawing
@@ -255,6 +257,27 @@ def test_a_missing_file_is_named(copy, path):
     (copy / path).unlink()
     with pytest.raises(SamaError, match=f"{path}: missing"):
         load(copy, config_of(copy))
+
+
+def test_texts_that_training_did_not_visit_are_left_out(copy, made):
+    for method in ("meta_r", "meta_rc"):
+        path = copy / f"models/seed0/{method}/weights.parquet"
+        table = pd.read_parquet(path)
+        table.loc[table.index[:20], table.columns[1:]] = np.nan
+        write_parquet(path, table)
+    loaded, before = load(copy, config_of(copy)), made[1]
+    first, second = loaded.weights["meta_r"][:2]
+    assert len(first.weight) == len(before.weights["meta_r"][0].weight) - 20
+    assert np.isfinite(first.relative).all()
+    assert len(second.weight) == len(before.weights["meta_r"][1].weight)
+    assert loaded.corrected is not None
+    assert np.isfinite(loaded.corrected["gain"]).all()
+    assert np.isfinite(loaded.corrected["weight"]).all()
+
+
+def test_a_uniform_label_is_neither_right_nor_wrong(tmp_path, made):
+    uniform = planted_texts.build(tmp_path, overrides={"data": planted_texts.data(tmp_path, uncovered="uniform")})
+    assert load(uniform, config_of(uniform)).label_accuracy == made[1].label_accuracy
 
 
 def test_weights_of_other_texts_are_refused(copy):
