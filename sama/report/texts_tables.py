@@ -162,7 +162,7 @@ def text_table(
 def _shown(value: str | float) -> str:
     if isinstance(value, float):
         return "–" if math.isnan(value) else f"{value:.2f}"
-    return value or "–"
+    return str(value) or "–"
 
 
 def cut(text: str) -> str:

@@ -320,9 +320,7 @@ rule track_texts:
         summary=rules.summarize_texts.output.summary,
         data=rules.prepare_texts.output,
         tuning=expand(rules.tune.output, method=METHODS),
-        models=[
-            cells(seed, files=["metrics.jsonl", "summary.json"]) for seed in SEEDS
-        ],
+        models=[cells(seed, files=["metrics.jsonl", "summary.json"]) for seed in SEEDS],
         figures=rules.report_texts.output.figures,
     output:
         f".mlflow/{CONFIG.experiment}.json",
