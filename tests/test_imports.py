@@ -16,7 +16,7 @@ LAYERS = [
     {"bilevel"},
     {"tracking", "training", "texts", "observation", "selection", "scores", "programs", "data", "networks", "report"},
     {"stages"},
-    {"launch", "command", "pipeline", "own_images", "cli"},
+    {"launch", "command", "pipeline", "own_columns", "own_data", "own_images", "own_texts", "cli"},
 ]
 BESIDE = {"config", "files", "errors", "guard", "metrics", ""}  # used by the upper layers; "" is sama itself
 NUMERIC = {

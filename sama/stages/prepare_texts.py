@@ -120,7 +120,7 @@ def _cut(source: TextSource, tokenizer: str, max_length: int) -> dict[str, int]:
 def manifest_of(source: TextSource, data: TextDataConfig, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The rows of a seed and their counts.
 
-    A held-out text that has neither a clean label nor a vote is in the split `uncovered`: nothing can be measured on it.
+    A held-out text that has neither a clean label nor a vote is in the split `uncovered`: it measures nothing.
 
     Raises:
         SamaError: the splits do not fit the source, a class has no training text, or none is left.
@@ -212,7 +212,9 @@ def _divided(source: TextSource, data: TextDataConfig, seed: int) -> tuple[TextP
 
 
 def _check_classes(train: TextPart, class_names: tuple[str, ...]) -> None:
-    """Every class has a training text, by a vote if there are votes, or a `SamaError` says which has none."""
+    """Two classes or more, each with a training text, by a vote if there are votes; or a `SamaError`."""
+    if len(class_names) < 2:
+        raise SamaError(f"data: expected two classes or more, got one: {class_names[0]!r}")
     absent = np.setdiff1d(np.arange(len(class_names)), train.label if train.votes is None else train.votes)
     if len(absent):
         lacks = "a training text" if train.votes is None else "a vote on a training text"
