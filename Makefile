@@ -1,6 +1,7 @@
 # Thin on purpose: each target is a command or two that can be typed by hand.
 #   make reproduce CORES=8 CONFIG=config/experiments/fashion_mnist_pruning.yaml
-# QUICK=1 lays the recipe's small form, NAME_quick.yaml, over it; OVERLAY=mine.yaml comes last.
+# QUICK=1 lays the recipe's small form, NAME_quick.yaml, over it; OVERLAY=mine.yaml comes last. Without any of them the
+# two embedded experiments are run; TEXTS= leaves out the one on texts.
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= 2
@@ -17,6 +18,8 @@ $(error QUICK=1 takes the small form of a recipe: name it, CONFIG=config/experim
 endif
 endif
 CONFIGS := $(CONFIG) $(if $(QUICK),$(CONFIG:.yaml=_quick.yaml)) $(OVERLAY)
+# the second of the embedded experiments
+TEXTS := $(if $(strip $(CONFIGS)),,config/texts.yaml)
 CONFIGFILE := $(if $(strip $(CONFIGS)),--configfile $(CONFIGS))
 
 .DEFAULT_GOAL := help
@@ -39,10 +42,12 @@ $(STAMP): envs/requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-reproduce: setup ## run the experiment, end to end, to its report
+reproduce: setup ## run the experiments, end to end, to their reports
 	@sama config check $(CONFIGS)
 	@exec sama pipeline -- --cores $(CORES) --quiet rules $(CONFIGFILE)
-	@echo "report:    results/$$(sama config show $(CONFIGS) | sed -n 's/^experiment: //p')/report/index.html"
+	@$(if $(TEXTS),exec sama pipeline -- --cores $(CORES) --quiet rules --configfile $(TEXTS))
+	@for name in $$(for last in "$(CONFIGS)" $(TEXTS); do sama config show $$last | sed -n 's/^experiment: //p'; done); do \
+	  echo "report:    results/$$name/report/index.html"; done
 	@echo "dashboard: make ui"
 
 test: setup ## the tests, but for those of minutes, in a process a core

@@ -139,7 +139,7 @@ class Watched:
             self.visits.index_add_(0, self.indices(batch), torch.ones(len(values), dtype=torch.float64))
 
     def means(self) -> dict[str, np.ndarray]:
-        """Name -> mean [n]."""
+        """Name -> mean [n]; NaN for an example that was not visited."""
         columns = (self.sums / self.visits[:, None]).numpy()
         return {name: columns[:, k] for k, name in enumerate(self.names)}
 
@@ -152,20 +152,24 @@ class Watched:
         self.sums, self.visits = state_dict["sums"].clone(), state_dict["visits"].clone()
 
 
-def first_watched_step(recipe: Recipe, score_from: float, examples: int) -> int:
-    """The first step that counts for a mean over visits.
+def first_watched_step(recipe: Recipe, score_from: float) -> int:
+    """The first step that counts for a mean over visits."""
+    return round(score_from * recipe.steps) + 1
+
+
+def require_visits(recipe: Recipe, score_from: float, examples: int) -> None:
+    """Return if the steps that count visit every one of the `examples`.
 
     Raises:
-        ValueError: the steps from there on do not visit every one of the `examples`.
+        ValueError: they do not.
     """
-    first = round(score_from * recipe.steps) + 1
+    first = first_watched_step(recipe, score_from)
     visits = (recipe.steps - first + 1) * recipe.batch_size
     if visits < 2 * examples:  # two permutations: whatever the phase, one of them is whole
         raise ValueError(
             f"{recipe.steps} steps of {recipe.batch_size} after score_from {score_from} visit {visits} examples,"
             f" expected at least twice the {examples} of the training split"
         )
-    return first
 
 
 def run_loop(

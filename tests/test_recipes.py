@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from sama.config import Config, load
+from sama.config import Config, TextsConfig, load, load_any
 from sama.networks.classifiers import build_classifier
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "config" / "config.yaml"
 FOLDER = ROOT / "config" / "experiments"
-RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.endswith("_quick"))
+ALL = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.endswith("_quick"))
+TEXTS = ("wrench_bert", "wrench_roberta", "continued_pretraining")
+RECIPES = [name for name in ALL if name not in TEXTS]
 # images of the training part, and of a source that is laid over a recipe
 POOL = {
     "fashion_mnist_pruning": 60000,
@@ -50,7 +52,7 @@ def training_examples(config: Config, pool: int) -> int:
 
 def test_the_default_validates_and_every_recipe_has_a_quick_overlay():
     assert load([BASE]).experiment == "digits_pruning"
-    assert {f"{recipe}_quick" for recipe in RECIPES} == {path.stem for path in FOLDER.glob("*_quick.yaml")}
+    assert {f"{recipe}_quick" for recipe in ALL} == {path.stem for path in FOLDER.glob("*_quick.yaml")}
     assert set(RECIPES) == set(POOL)
     assert {path.stem for path in (ROOT / "config" / "sources").glob("*.yaml")} == {source for source, _, _ in SOURCES}
 
@@ -62,6 +64,20 @@ def test_every_recipe_validates_and_its_knobs_fit_its_data(recipe, quick):
     assert config.experiment == recipe + ("_quick" if quick else "")
     assert set(config.scores.methods) >= ALWAYS
     check_knobs(config, POOL[recipe])
+
+
+@pytest.mark.parametrize("quick", [False, True], ids=["whole", "quick"])
+@pytest.mark.parametrize("recipe", TEXTS)
+def test_every_recipe_on_texts_validates_and_compares_methods_of_one_kind(recipe, quick):
+    config = load_any([ROOT / "config" / "texts.yaml", *files(recipe, quick)[1:]])
+    assert isinstance(config, TextsConfig)
+    assert config.experiment == recipe + ("_quick" if quick else "")
+    assert len(config.seeds) == 5
+    weak = {"majority_vote", "dawid_skene", "clean_only", "weak_then_clean", "self_training", "meta_r", "meta_r_na"}
+    pretraining = {"finetune", "tapt", "multitask", "meta_auxiliary"}
+    expected = pretraining if recipe == "continued_pretraining" else weak | {"meta_rc"}
+    assert set(config.finetuning.methods) == expected
+    assert len({len(config.tuning.candidates(method)) for method in expected}) == 1
 
 
 @pytest.mark.parametrize(("source", "recipe", "pool"), SOURCES)

@@ -98,7 +98,8 @@ class DataConfig(Section):
     )
     corrupt_images: Literal["error", "skip"] = Field(
         default="error",
-        description="an image that cannot be decoded: error stops and names it; skip leaves it out, counted and named",
+        description="an image that cannot be decoded, or whose 32-bit pixels have no fixed range: error stops and names"
+        " it; skip leaves it out, counted and named",
     )
     max_images: int | None = Field(
         default=None, ge=1, description="take a class-balanced random subset of the source's training part of this size"

@@ -12,7 +12,7 @@ MODES = {1: "L", 3: "RGB"}
 
 
 class CorruptImageError(SamaError):
-    """An image that is missing, cut short or of no known format; `data.corrupt_images` says what then."""
+    """An image that is missing, cut short or of no known format or range; `data.corrupt_images` says what then."""
 
 
 def open_encoded(content: bytes, place: str) -> Image.Image:
@@ -27,9 +27,13 @@ def open_encoded(content: bytes, place: str) -> Image.Image:
 
 
 def check_range(image: Image.Image, place: str) -> None:
-    """A mode whose range is fixed, or a `SamaError`: 32-bit integers and floats have none."""
-    if image.mode in ("I", "F"):
-        raise SamaError(f"{place}: expected 8-bit or 16-bit pixels, got 32-bit ones (mode {image.mode})")
+    """A mode whose range is fixed, or a `CorruptImageError`: 32-bit integers and floats have none."""
+    if image.mode in ("I", "F") and not _sixteen_bits(image):
+        raise CorruptImageError(f"{place}: expected 8-bit or 16-bit pixels, got 32-bit ones (mode {image.mode})")
+
+
+def _sixteen_bits(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")  # Pillow widens 16-bit PGM
 
 
 def to_pixels(
@@ -47,14 +51,16 @@ def to_pixels(
     this size already is left untouched. Orientation tags are not applied.
 
     Raises:
-        SamaError: a mode that has no fixed range (32-bit integers or floats).
+        CorruptImageError: a mode that has no fixed range (32-bit integers or floats).
     """
     mode = MODES[channels]
     check_range(image, place)
-    if image.mode.startswith("I;16"):
+    if _sixteen_bits(image):
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     if image.mode in ("P", "PA"):  # by way of RGBA, else Pillow warns of transparent palettes
         image = image.convert("RGBA")
+    if image.mode == "LAB":  # of which Pillow makes colour alone
+        image = image.convert("RGB")
     if image.mode != mode:
         image = image.convert(mode)
     if size is not None and box is not None:

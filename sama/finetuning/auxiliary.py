@@ -106,7 +106,7 @@ def meta_auxiliary(context: Context) -> Outcome:
     watched = Watched(
         len(context.training),
         ("weight", "loss"),
-        first_watched_step(recipe, context.score_from, len(context.training)),
+        first_watched_step(recipe, context.score_from),
         values,
         indices=lambda batch: batch.task.indices,
     )

@@ -66,7 +66,7 @@ def _meta_train(
     watched = Watched(
         len(context.training),
         names,
-        first_watched_step(recipe, context.score_from, len(context.training)),
+        first_watched_step(recipe, context.score_from),
         values,
     )
 

@@ -42,8 +42,10 @@ def read_array(path: Path, sample_ids: np.ndarray, name: str, rows: int | None =
         raise SamaError(f"{path}: not a whole safetensors file ({error})") from error
 
 
-def read_visits(path: Path, sample_ids: np.ndarray, name: str, epochs: int | None) -> np.ndarray:
+def read_visits(path: Path, sample_ids: np.ndarray, name: str, epochs: int | None, section: str) -> np.ndarray:
     """The first `epochs` rows of a record of training dynamics, float32 [visits, n]; all where it is None.
+
+    `section` of the configuration asks for so many.
 
     Raises:
         SamaError: as `read_array`, or there are fewer rows.
@@ -51,8 +53,8 @@ def read_visits(path: Path, sample_ids: np.ndarray, name: str, epochs: int | Non
     found = read_array(path, sample_ids, name, epochs)
     if epochs is not None and len(found) < epochs:
         raise SamaError(
-            f"{path}: has {len(found)} whole epochs of the observed training, expected at least epochs = {epochs}:"
-            " lower it, or observe more steps"
+            f"{path}: has {len(found)} whole epochs of the observed training, expected at least {section}.epochs = "
+            f"{epochs}: lower it, or observe more steps"
         )
     return found
 

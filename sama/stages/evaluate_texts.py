@@ -91,7 +91,8 @@ def _found(method: str, train: TextSplit, weights: Path, dataset: TextDataset) -
     table = read_parquet(weights, ["sample_id", "weight", *corrected])
     if table["sample_id"].tolist() != train.sample_id.tolist():
         raise SamaError(f"{weights}: made for other data, expected the training texts of {dataset.path}")
-    judged = (train.clean_label != UNKNOWN) & (train.label != UNKNOWN)
+    visited = table["weight"].notna().to_numpy()  # a short training does not see every text
+    judged = (train.clean_label != UNKNOWN) & (train.label != UNKNOWN) & visited
     wrong = (train.label != train.clean_label)[judged]
     if not judged.any() or not wrong.any() or wrong.all():
         return {"detection": None, "correction": None}

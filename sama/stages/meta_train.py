@@ -13,7 +13,7 @@ from sama.config import MetaConfig, ModelConfig, RuntimeConfig
 from sama.data import manifest as manifests
 from sama.errors import SamaError
 from sama.files import write_json, write_parquet
-from sama.meta_training import Watched, first_watched_step, make_loop, meta_cost, run_loop
+from sama.meta_training import Watched, first_watched_step, make_loop, meta_cost, require_visits, run_loop
 from sama.metrics import Progress
 from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork
@@ -156,7 +156,7 @@ def _assemble(
 def _watched(program: Reweight, meta: MetaConfig, examples: int) -> Watched:
     """The weight that the meta network gave an example, before the division by the batch mean, and what it saw."""
     try:
-        first = first_watched_step(meta.training, meta.score_from, examples)
+        require_visits(meta.training, meta.score_from, examples)
     except ValueError as error:
         raise SamaError(f"meta.training: {error}") from error
 
@@ -164,4 +164,5 @@ def _watched(program: Reweight, meta: MetaConfig, examples: int) -> Watched:
         weights = program.raw_weights(dict(program.network.named_parameters()), features)
         return torch.cat([weights[:, None], features], dim=1)
 
+    first = first_watched_step(meta.training, meta.score_from)
     return Watched(examples, ("weight", *program.features), first, values)

@@ -209,7 +209,7 @@ class _Sources:
         folder, facts = self._observed()
         path = folder / "dynamics.safetensors"
         self.files_read.append(path)
-        read = read_visits(path, self.split.sample_id, name, epochs)
+        read = read_visits(path, self.split.sample_id, name, epochs, f"scores.{self.method}")
         steps = -(-len(read) * facts["examples"] // facts["batch_size"])
         seen = facts["batch_size"] * (facts["steps"] if epochs is None else steps)
         self.spend({"forward_examples": seen, "backward_examples": seen})

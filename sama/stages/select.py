@@ -54,6 +54,9 @@ def run(
     if strategy == "beta" and dynamics is None:
         raise SamaError("selection.strategy beta needs --dynamics, the dynamics.safetensors of observe")
     hard_end = facts.get("hard_end", "none")
+    visits = None
+    if dynamics is not None:
+        visits = read_visits(dynamics, ids, "probability", epochs, f"selection.{strategy}")
     try:
         kept = keep(
             values,
@@ -64,7 +67,7 @@ def run(
             seed=seed,
             hard_end=None if hard_end == "none" else hard_end,
             features=None if features is None else read_array(features, ids, "features"),
-            probability=None if dynamics is None else read_visits(dynamics, ids, "probability", epochs).mean(axis=0),
+            probability=None if visits is None else visits.mean(axis=0),
             options=options,
         )
     except ValueError as error:

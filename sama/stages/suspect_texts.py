@@ -99,14 +99,14 @@ def _of_seed(dataset: TextDataset, weights: Path, probabilities: NDArray[np.floa
     table = read_parquet(weights, ["sample_id", "weight"])
     if table["sample_id"].tolist() != train.sample_id.tolist():
         raise SamaError(f"{weights}: made for other data, expected the training texts of {dataset.path}")
-    weight = table["weight"].to_numpy()
+    weight = table["weight"].to_numpy()  # NaN where a short training did not see the text
     return pd.DataFrame(
         {
             "sample_id": train.sample_id,
             "text": train.text,
             "label": train.label,
             "clean": train.clean_label,
-            "weight": weight / weight.mean() if weight.mean() > 0 else weight,
+            "weight": weight / np.nanmean(weight) if np.nanmean(weight) > 0 else weight,
             "probabilities": list(probabilities.astype(np.float64)),
         }
     )
@@ -122,7 +122,7 @@ def _together(found: list[pd.DataFrame]) -> pd.DataFrame:
     each = np.arange(len(rows))
     return rows.assign(
         weight=groups["weight"].mean().to_numpy(),
-        seeds=groups.size().to_numpy(),
+        seeds=groups["weight"].count().to_numpy(),
         guess=guess,
         suspicion=mean[each, guess] - mean[each, observed],
     )

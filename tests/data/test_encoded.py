@@ -90,6 +90,7 @@ def test_the_chosen_of_each_part_are_written_whether_they_stay_or_are_copied(tmp
     (tmp_path / "set" / "004.png").write_bytes(b"")
     chosen = [(first, np.array([1, 4, 7])), (first, np.array([8, 9]))]
     found, values = written(tmp_path, chosen, skip_corrupt=True)
+    assert pa.types.is_dictionary(open_index(tmp_path / "images.parquet", tmp_path, 1).locations.file.type)
     assert values == [1, 7, 8, 9] and found.decoded.tolist() == [True, False, True, True, True]
     assert len(set(found.fingerprints)) == 4 and not (tmp_path / "images.bin").exists()
     apart = Part(second.sample_id, second.label, None, second.origin, second.read, encoded=True)
@@ -107,4 +108,4 @@ def test_held_images_cannot_be_indexed_and_nothing_but_corrupt_ones_is_an_error(
         written(tmp_path, [(part, np.arange(2))], skip_corrupt=True)
     held = Part(part.sample_id, part.label, None, part.origin, lambda rows: (Picture(Image.new("L", (2, 2)), "x"),))  # type: ignore[arg-type,return-value]
     with pytest.raises(SamaError, match=r"data\.storage: this source has no encoded images, set decoded"):
-        written(tmp_path, [(held, np.arange(2))])
+        written(tmp_path, [(part, np.arange(2)), (held, np.arange(2))])

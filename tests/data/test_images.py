@@ -45,6 +45,23 @@ def test_sixteen_bit_grey_keeps_its_high_byte():
     assert np.array_equal(to_pixels(opened, 1, None, "x")[0], GREY)
 
 
+def test_lightness_and_colour_axes_become_colour_and_grey():
+    stream = BytesIO()
+    Image.merge("LAB", [Image.new("L", (2, 2), value) for value in (255, 128, 128)]).save(stream, "TIFF")
+    opened = open_encoded(stream.getvalue(), "x")
+    assert opened.mode == "LAB"
+    for channels in (1, 3):
+        assert to_pixels(opened, channels, None, "x").min() >= 250  # white
+
+
+@pytest.mark.parametrize("most", [65535, 4095])
+def test_sixteen_bit_portable_grey_maps_keep_their_high_byte_too(most):
+    high = (GREY.astype(np.float64) / 255 * most).round().astype(">u2")
+    opened = open_encoded(b"P5 6 6 %d\n" % most + high.tobytes(), "x")
+    assert opened.mode == "I"  # as Pillow opens images of 32 bits
+    assert np.abs(to_pixels(opened, 1, None, "x")[0] - GREY.astype(int)).max() <= 1
+
+
 def test_floats_have_no_range_and_are_refused():
     with pytest.raises(SamaError, match=r"here: expected 8-bit or 16-bit pixels, got 32-bit ones \(mode F\)"):
         to_pixels(Image.new("F", (2, 2)), 1, None, "here")

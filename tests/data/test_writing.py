@@ -39,14 +39,18 @@ def test_statistics_of_large_images_take_few_at_a_time():
     asked = []
 
     class Large:
-        shape = (100, 3, 1000, 1000)
+        def __init__(self, side):
+            self.shape = (100, 3, side, side)
 
         def __getitem__(self, rows):
             asked.append(len(rows))
             return np.zeros((len(rows), 3, 2, 2), np.uint8)
 
-    channel_statistics(Large(), np.arange(100))  # pyright: ignore[reportArgumentType]
+    channel_statistics(Large(1000), np.arange(100))  # pyright: ignore[reportArgumentType]
     assert sum(asked) == 100 and max(asked) == 5  # 5 x 3 x 10**6 numbers of 8 bytes
+    asked.clear()
+    channel_statistics(Large(5000), np.arange(3))  # pyright: ignore[reportArgumentType]
+    assert asked == [1, 1, 1]
 
 
 def test_parts_stand_one_after_the_other_and_equal_images_have_equal_fingerprints(tmp_path):

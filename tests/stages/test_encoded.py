@@ -12,19 +12,21 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from sama.bilevel import checkpoint
 from sama.config import RuntimeConfig, validate
 from sama.data import manifest as manifests
 from sama.data.encoded import EncodedImages, Locations, crop_box, in_order, open_index
 from sama.data.sources import SourceOptions, open_source
 from sama.errors import SamaError
 from sama.files import read_json
-from sama.stages import meta_train, prepare, retrain
+from sama.stages import meta_train, prepare, retrain, score
 
 SIZE = 8
 CLASSES = ("cat", "dog")
 LABELS = [i % 2 for i in range(60)]
 SPLITS = {"meta": 8, "validation": 8, "test": 12}
 RECIPE = {"batch_size": 8, "steps": 5, "checkpoint_every": 2, "log_every": 5}
+CROPPED = {**RECIPE, "augment": {"random_resized_crop": [0.2, 1.0], "horizontal_flip": True}}
 
 
 def jpeg(number: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> bytes:
@@ -92,17 +94,37 @@ def opened(out: Path, workers: int = 2) -> manifests.Dataset:
     return manifests.load(images_of(out), manifest, data_root=out.parent, workers=workers)
 
 
-def trained(out: Path, folder: Path, workers: int, **settings: Any) -> dict[str, bytes]:
+LEARNERS = {"retrain": "model.safetensors", "meta_train": "weights.parquet", "score": "score.parquet"}
+
+
+def learned(stage: str, out: Path, folder: Path, workers: int, **settings: Any) -> bytes:
+    """What a stage that learns writes first."""
     config = validate({"data": {"source": "image_folder", "storage": "encoded", "image_size": SIZE}, **settings})
     common: dict[str, Any] = {
         "images": images_of(out), "manifest": out / "seed0" / "manifest.parquet", "data_root": out.parent, "seed": 0,
-        "model": config.model, "runtime": RuntimeConfig(device="cpu", workers=workers),
+        "model": config.model, "runtime": RuntimeConfig(device="cpu", workers=workers), "work": folder / "work",
     }  # fmt: skip
-    recipe: dict[str, Any] = {"training": config.training, "retrain": config.retrain}
-    retrain.run(**common, cell="full", out=folder, work=folder / "work", **recipe)
-    meta_train.run(**common, out=folder / "meta", work=folder / "work", meta=config.meta)
-    files = ("model.safetensors", "meta/weights.parquet", "meta/model.safetensors")
-    return {name: (folder / name).read_bytes() for name in files}
+    path = folder / LEARNERS[stage]
+    if stage == "retrain":
+        retrain.run(**common, cell="full", out=folder, training=config.training, retrain=config.retrain)
+    elif stage == "meta_train":
+        meta_train.run(**common, out=folder, meta=config.meta)
+    else:
+        score.run(
+            **common, out=path, summary=folder / "score.json", method="el2n", training=config.training,
+            scores=config.scores,
+        )  # fmt: skip
+        return pq.read_table(path).column("score").to_numpy().tobytes()  # its metadata names the data's hash
+    return path.read_bytes()
+
+
+def trained(out: Path, folder: Path, workers: int, **settings: Any) -> dict[str, bytes]:
+    return {stage: learned(stage, out, folder / stage, workers, **settings) for stage in LEARNERS}
+
+
+def recipe(training: dict[str, Any]) -> dict[str, Any]:
+    meta = {"training": {**training, "steps": 16}, "batch_size": 4}
+    return {"training": training, "meta": meta, "scores": {"el2n": {"models": 1, "steps": 5}}}
 
 
 @pytest.mark.parametrize("source", list(SOURCES))
@@ -125,14 +147,33 @@ def test_encoded_and_decoded_images_have_the_same_pixels_and_manifests(source, t
 def test_training_does_not_depend_on_storage_or_workers(tmp_path):
     data = folder_source(tmp_path)
     encoded, decoded = prepared(tmp_path, **data), prepared(tmp_path, "decoded", **data, storage="decoded")
-    recipe = {"training": RECIPE, "meta": {"training": {**RECIPE, "steps": 16}, "batch_size": 4}}
-    held = trained(decoded, tmp_path / "a", 1, **recipe)
-    assert held == trained(encoded, tmp_path / "b", 1, **recipe) == trained(encoded, tmp_path / "c", 3, **recipe)
-    cropped = {**RECIPE, "augment": {"random_resized_crop": [0.2, 1.0], "horizontal_flip": True}}
-    recipe = {"training": cropped, "meta": {"training": {**cropped, "steps": 16}, "batch_size": 4}}
-    one, many = (trained(encoded, tmp_path / f"crop{n}", n, **recipe) for n in (1, 3))
+    held = trained(decoded, tmp_path / "a", 1, **recipe(RECIPE))
+    assert held == trained(encoded, tmp_path / "b", 1, **recipe(RECIPE))
+    assert held == trained(encoded, tmp_path / "c", 3, **recipe(RECIPE))
+    one, many = (trained(encoded, tmp_path / f"crop{n}", n, **recipe(CROPPED)) for n in (1, 3))
     assert one == many
     assert all(one[name] != held[name] for name in held)
+
+
+class Killed(BaseException):
+    """What stands for `kill -9` here."""
+
+
+@pytest.mark.parametrize(("stage", "kills"), [("retrain", 1), ("meta_train", 5), ("score", 3)])
+def test_killed_at_every_checkpoint_it_goes_on_with_the_batches_that_were_begun(tmp_path, monkeypatch, stage, kills):
+    out, settings = prepared(tmp_path, **folder_source(tmp_path)), recipe({**CROPPED, "checkpoint_every": 3})
+    calm = learned(stage, out, tmp_path / "calm", 2, **settings)
+    save = checkpoint.save
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        raise Killed
+
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
+    for _ in range(kills):  # of a score: in the training, after it, after the pass
+        with pytest.raises(Killed):
+            learned(stage, out, tmp_path / "killed", 2, **settings)
+    assert learned(stage, out, tmp_path / "killed", 2, **settings) == calm
 
 
 def test_random_crops_are_of_the_size_and_place_that_is_asked_for():
@@ -162,7 +203,8 @@ def test_a_truncated_image_among_many_is_an_error_or_a_counted_skip(tmp_path, ca
     assert not (tmp_path / "data").exists()
     out = prepared(tmp_path, **data, corrupt_images="skip")
     assert read_json(out / "dataset.json")["skipped"] == ["dog/31.jpg"]
-    assert "1 corrupt images are left out: dog/31.jpg" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "1 corrupt images are left out: dog/31.jpg" in told.out and "check images: step 60/60 (100 %)" in told.err
     dataset = opened(out)
     assert len(dataset) == 59 and "dog/31.jpg" not in dataset.sample_id
     for sample_id, row in zip(dataset.sample_id, dataset.rows, strict=True):
@@ -246,6 +288,9 @@ def test_webdataset_parts_fields_and_labels(tmp_path):
             open_source(SourceOptions(**options, **more))
         return str(raised.value)
 
+    shard(base / "my-train-0.tar", sample("k", label=4, human=0))
+    assert open_source(SourceOptions(**options, observed_label_column="human")).class_names == tuple("01234")
+
     place = f"{base / 'my-train-0.tar'}: k"
     assert error([("k.cls", b"1")]) == f"{place}: expected one image, got 0"
     assert error([("k.jpg", b""), ("k.png", b"")]) == f"{place}: expected one image, got 2"
@@ -287,6 +332,9 @@ def test_which_shards_are_which_part_and_whose_label_counts(tmp_path):
     assert opened_with("a-1.tar", "a-0.tar", "A-Validation-0.tar") == [
         ("train/1", 1), ("train/0", 0), ("test/2", 2)
     ]  # fmt: skip
+    assert opened_with("a-train-0.tar", "a-extra-0.tar") == [("train/0", 0)]
+    with pytest.raises(SamaError, match=r"b-val-train-0\.tar: expected train or val in the name of a shard, got both"):
+        opened_with("a-train-0.tar", "b-val-train-0.tar")
     members = [
         ("d/", b""), ("README", b"no field"), ("d/.jpg", b"no key"), ("d/k.v2.PNG", IMAGES[1]), ("d/k.cls", b"1"),
         ("d/k.json", b'{"label": 0, "kind": true}'), ("e/k.jpg", IMAGES[2]), ("e/k.cls", b"1"),
@@ -352,6 +400,9 @@ def test_pixels_without_a_fixed_range_are_found_by_prepare_wherever_they_go(tmp_
     Image.fromarray(np.arange(100, dtype=np.int32).reshape(10, 10)).save(path)
     with pytest.raises(SamaError, match=f"{path}: expected 8-bit or 16-bit pixels, got 32-bit ones"):
         prepared(tmp_path, **data)
+    for storage in ("encoded", "decoded"):
+        skipped = prepared(tmp_path, storage, **data, storage=storage, corrupt_images="skip")
+        assert read_json(skipped / "dataset.json")["skipped"] == ["cat/00.tif"]
 
 
 def test_the_data_root_itself_may_be_the_folder_of_the_images(tmp_path):

@@ -267,7 +267,6 @@ def test_the_exported_model_is_one_that_transformers_reads(data, results, tmp_pa
     [
         ({}, "majority", "unknown method 'majority', expected one of majority_vote, "),
         ({"model": {**CONFIG["model"], "name": "no/such-model"}}, "majority_vote", "set model.name to that folder"),
-        ({"training": {**CONFIG["training"], "steps": 4}}, "meta_r", "4 steps of 12 after score_from 0.1 visit"),
     ],
 )
 def test_what_does_not_fit_is_one_line(data, tmp_path, monkeypatch, changes, method, message):

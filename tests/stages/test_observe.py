@@ -184,7 +184,7 @@ def test_too_much_or_too_little_to_observe_is_refused(data, tmp_path, change, me
         (
             "dual",
             {"window": 3, "epochs": 30},
-            r"dynamics\.safetensors: has 5 whole epochs .* expected at least epochs = 30",
+            r"dynamics\.safetensors: has 5 whole epochs .* expected at least scores\.dual\.epochs = 30",
         ),
         ("dyn_unc", {"window": 6}, r"scores\.dyn_unc: expected a window of at most 5"),
         ("prototype", {"clusters": 81}, r"scores\.prototype: expected at most 80 clusters"),
@@ -253,7 +253,7 @@ def test_every_strategy_selects_from_a_score(data, observed, tmp_path):
     chosen["beta"] = selected(data, tmp_path / "u.parquet", tmp_path / "k.parquet", beta, **dynamics)
     assert [len(ids) for ids in chosen.values()] == [40, 40, 40, 40]
     assert len({tuple(ids) for ids in chosen.values()}) == 4
-    with pytest.raises(SamaError, match=r"has 5 whole epochs .* expected at least epochs = 30"):
+    with pytest.raises(SamaError, match=r"has 5 whole epochs .* expected at least selection\.beta\.epochs = 30"):
         selected(data, tmp_path / "u.parquet", tmp_path / "k.parquet", {"strategy": "beta"}, **dynamics)
     with pytest.raises(SamaError, match="beta needs --dynamics"):
         selected(data, tmp_path / "u.parquet", tmp_path / "k.parquet", beta)

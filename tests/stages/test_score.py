@@ -105,6 +105,7 @@ def test_killed_after_each_file_it_goes_on_from_there_to_the_same_bytes(data, tm
         with pytest.raises(Killed):
             scored(data, tmp_path / "killed", method)
         torch.manual_seed(4711)  # what the next process starts with
+        assert len(list((tmp_path / "killed.work").glob("*_training_*"))) <= 1  # a model goes when its pass is done
     assert list((tmp_path / "killed.work").iterdir())
     read = len(seen)
     assert scored(data, tmp_path / "killed", method) == calm

@@ -18,7 +18,7 @@ MOMENTS = ("checkpoints/*/meta_seed0/checkpoint.pt", "checkpoints/*/seed0_*/chec
 
 
 def make(clone: Clone) -> subprocess.Popen[bytes]:
-    command = ["make", "reproduce", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.setup-done"]
+    command = ["make", "reproduce", "TEXTS=", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.setup-done"]
     environment = {**os.environ, "PYTHONPATH": str(clone.folder)}
     log = (clone.folder / "make.log").open("ab")
     return subprocess.Popen(command, cwd=clone.folder, env=environment, stdout=log, stderr=log)

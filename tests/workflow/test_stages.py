@@ -24,14 +24,14 @@ for name in sys.argv[1:]:
         del sys.modules[module]
     run = importlib.import_module(f"sama.stages.{name}").run
     loaded = [m.__file__ for n, m in sys.modules.items() if n.split(".")[0] == "sama" and m.__file__]
-    from sama.config import Config
-    keys = {field.annotation: key for key, field in Config.model_fields.items()}
+    from sama.config import WORKLOADS
     taken = [p.annotation for p in inspect.signature(run, eval_str=True).parameters.values()]
-    every = [key for kind, key in keys.items() if inspect.isclass(kind) and kind.__name__.endswith("Config")]
-    seen[name] = {
-        "modules": loaded,
-        "sections": every if Config in taken else [keys[kind] for kind in taken if keys.get(kind) in every],
-    }
+    sections = []
+    for whole in WORKLOADS.values():
+        keys = {field.annotation: key for key, field in whole.model_fields.items()}
+        every = [kind for kind in keys if inspect.isclass(kind) and kind.__name__.endswith("Config")]
+        sections += [keys[kind] for kind in every if kind in taken or whole in taken]
+    seen[name] = {"modules": loaded, "sections": sections}
 print(json.dumps(seen))
 """
 
@@ -51,14 +51,16 @@ def observed() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dry_run(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What Snakemake would do for an experiment that needs every rule: its scores read all that other stages make."""
+    """What Snakemake would do for experiments that need every rule: the scores read all that other stages make."""
     overlay = tmp_path_factory.mktemp("config") / "every_rule.yaml"
     overlay.write_text(yaml.safe_dump({"scores": {"methods": list(READING)}, "selection": {"strategy": "d2"}}))
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "--forceall", "--printshellcmds"]
-    command += ["--configfile", str(overlay)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout + done.stderr
+    said = ""
+    for file in (str(overlay), "config/texts.yaml"):
+        done = subprocess.run([*command, "--configfile", file], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        said += done.stdout + done.stderr
+    return said
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,8 @@ def open_webdataset(options: SourceOptions) -> Source:
     """Labels and places of all samples; the headers of every shard are read, the images are passed over.
 
     Raises:
-        SamaError: no shard, a shard that is damaged, a sample without one image and one label, a key that stands twice.
+        SamaError: no shard, a shard that is damaged or names two parts, a sample without one image and one label, a key
+            that stands twice.
     """
     folder = options.folder()
     shards = sorted(folder.glob("*.tar"))
@@ -45,6 +46,8 @@ def open_webdataset(options: SourceOptions) -> Source:
     train = train or [shard for shard in shards if not words[shard] & set(HELD_OUT)]
     if not train:
         raise SamaError(f"{folder}: expected shards of a training part (train-*.tar), got {shards[0].name}, …")
+    if both := sorted(set(train) & set(held_out)):
+        raise SamaError(f"{both[0]}: expected train or {held_out_word} in the name of a shard, got both")
     clean, observed = options.label_column, options.observed_label_column
     pool = _Index(clean, observed)
     other = _Index(clean, None)
