@@ -70,7 +70,7 @@ class Texts:
         """Texts of a split with what a learner may see of their labels."""
         split = self.dataset.split(name)
         if name == "meta" and split.name == "train":
-            return self.training("weak", "label")
+            return self.training("weak", self.dataset.facts["aggregation"])
         return self.examples(split, split.label)
 
     def training(self, reads: str, aggregation: str) -> TextExamples:
@@ -80,7 +80,7 @@ class Texts:
             SamaError: there are no votes that such labels could come from.
         """
         split = self.dataset.split("train")
-        found = "label" if reads == "weak" and "label" in split.weak else aggregation if reads == "weak" else reads
+        found = "given" if reads == "weak" and "given" in split.weak else aggregation if reads == "weak" else reads
         if found not in split.weak:
             raise SamaError(f"method {reads}: the training texts have no votes of labelling functions to aggregate")
         return self.examples(split, split.weak[found])

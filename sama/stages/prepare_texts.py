@@ -56,6 +56,7 @@ def run(
         facts |= {
             "class_names": list(source.class_names),
             "meta_set": data.meta_set,
+            "aggregation": data.aggregation,
             "content_hash": content_hash(table, rows, source.class_names),
         }
         hashes.append(facts["content_hash"])
@@ -138,7 +139,7 @@ def manifest_of(source: TextSource, data: TextDataConfig, seed: int) -> tuple[pd
             if method == data.aggregation:
                 label, covered = hard, found.covered
     else:
-        weak["label"] = _one_hot(_seen(train, "train", source, seed), classes)
+        weak["given"] = _one_hot(_seen(train, "train", source, seed), classes)
     frame = pd.DataFrame({"sample_id": train.sample_id, "split": "train", "label": label, "clean_label": train.label})
     if data.uncovered == "drop":
         frame.loc[~covered, "split"] = "uncovered"
@@ -158,7 +159,7 @@ def manifest_of(source: TextSource, data: TextDataConfig, seed: int) -> tuple[pd
         "seed": seed,
         "weak": list(weak),
         "examples": rows["split"].value_counts().sort_index().to_dict(),
-        "weak_accuracy": float((judged["label"] == judged["clean_label"]).mean()) if len(judged) else None,
+        "weak_accuracy": float(np.mean(judged["label"] == judged["clean_label"])) if len(judged) else None,
     }
     if not len(learned):
         raise SamaError("data: no training text is left: on all of them every labelling function abstains")
@@ -211,10 +212,17 @@ def _divided(source: TextSource, data: TextDataConfig, seed: int) -> tuple[TextP
     return train, held
 
 
+def _require_vote(votes: NDArray[np.int64], name: str) -> None:
+    if not (votes != ABSTAIN).any():
+        raise SamaError(f"data: {name}: all {votes.shape[1]} labelling functions abstain on all {len(votes)} texts")
+
+
 def _check_classes(train: TextPart, class_names: tuple[str, ...]) -> None:
     """Two classes or more, each with a training text, by a vote if there are votes; or a `SamaError`."""
     if len(class_names) < 2:
-        raise SamaError(f"data: expected two classes or more, got one: {class_names[0]!r}")
+        raise SamaError(f"data: expected two classes or more, got {', '.join(class_names)}")
+    if train.votes is not None:
+        _require_vote(train.votes, "train")
     absent = np.setdiff1d(np.arange(len(class_names)), train.label if train.votes is None else train.votes)
     if len(absent):
         lacks = "a training text" if train.votes is None else "a vote on a training text"
@@ -233,8 +241,7 @@ def _seen(part: TextPart, name: str, source: TextSource, seed: int) -> NDArray[n
         raise SamaError(
             f"data: {name}: text {first!r} has neither a label nor votes: name data.label_column or data.vote_columns"
         )
-    if not (part.votes != ABSTAIN).any():
-        raise SamaError(f"data: {name}: all {part.votes.shape[1]} labelling functions abstain on all {len(part)} texts")
+    _require_vote(part.votes, name)
     found = aggregate(
         part.votes, part.sample_id, len(source.class_names), method="majority_vote", uncovered="uniform", seed=seed
     )
