@@ -14,7 +14,7 @@ def _f1(average: str) -> Measure:
     def measure(logits: Tensor, labels: Tensor) -> float:
         from sklearn.metrics import f1_score
 
-        return float(f1_score(labels.numpy(), logits.argmax(dim=-1).numpy(), average=average, zero_division=0))
+        return float(f1_score(labels.numpy(), logits.argmax(dim=-1).numpy(), average=average, zero_division=0.0))  # pyright: ignore[reportArgumentType]
 
     return measure
 

@@ -21,7 +21,9 @@ from sama.config import (
     json_schema,
     load,
     merge,
+    over_default,
     validate,
+    validate_any,
 )
 from sama.errors import SamaError
 
@@ -150,6 +152,49 @@ def test_a_wrong_key_or_value_is_one_line_that_names_it(values, message):
         validate(values, where="my.yaml")
     assert str(caught.value).startswith("my.yaml: ")
     assert "\n" not in str(caught.value)
+
+
+GRID = [{"training": {"steps": 100}}, {"training": {"steps": 200}}]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"finetuning": {"methods": ["meta_r", "meta_r"]}}, "expected distinct methods, got meta_r, meta_r"),
+        ({"finetuning": {"methods": ["metar"]}}, r"unknown 'metar' \(did you mean meta_r"),
+        ({"model": {"hidden_size": 10, "heads": 4}}, "expected a hidden_size that heads divide, got 10 and 4"),
+        (
+            {"tuning": {"grids": {"default": GRID, "meta_r": GRID[:1]}}},
+            "tuning: grids: expected as many candidates for every method, got default 2, meta_r 1",
+        ),
+        ({"tuning": {"grids": {"default": []}}}, "grids: expected at least one candidate a method, got none"),
+        ({"tuning": {"grids": {"default": [{"data": {}}]}}}, "expected keys of training, meta, finetuning, got data"),
+        ({"tuning": {"grids": {"tapt": GRID}}}, "tuning.grids: tapt is none of finetuning.methods: majority_vote"),
+        ({"tuning": {"seeds": [1, 7], "grids": {"default": GRID}}}, "expected none of the reported seeds, got 1"),
+        (
+            {"tuning": {"grids": {"default": [{"training": {"stepz": 1}}, {}]}}},
+            r"tuning.grids: majority_vote: unknown key training.stepz \(did you mean steps\?\)",
+        ),
+        ({"meta": {"unroll_steps": 500}}, "unroll_steps = 500 are more than the 400 training.steps"),
+        ({"scores": {}}, r"unknown key scores \("),
+    ],
+)
+def test_a_wrong_key_of_an_experiment_on_texts_is_one_line_that_names_it(values, message):
+    with pytest.raises(SamaError, match=message) as caught:
+        validate_any({"workload": "texts", **values}, where="my.yaml")
+    assert str(caught.value).startswith("my.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_workload_has_a_default_of_its_own(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert validate_any(over_default({"seeds": [3]})).experiment == "digits_pruning"
+    texts = validate_any(over_default({"workload": "texts", "seeds": [3]}))
+    assert (texts.experiment, texts.seeds) == ("synthetic_texts", (3,))
+    with pytest.raises(SamaError, match=r"workload: unknown 'text' \(expected image_pruning or texts\)"):
+        over_default({"workload": "text"})
+    with pytest.raises(SamaError, match="workload: expected image_pruning here, got texts"):
+        validate({"workload": "texts"})
 
 
 @pytest.mark.parametrize(

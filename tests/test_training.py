@@ -11,9 +11,12 @@ from torch import nn
 
 from sama.config import AugmentConfig, OptimizerConfig, TrainingConfig
 from sama.images import ImageExamples, _draw_crops, augment
+from sama.measures import measure_of
 from sama.training import (
+    Best,
     Cost,
     Validation,
+    classification,
     make_optimizer,
     make_scheduler,
     predict,
@@ -111,6 +114,7 @@ def test_the_cost_is_that_of_the_steps_taken():
         ({"steps": 6, "warmup_steps": 2}, [0.5, 1.0, 1.0, 0.8535534, 0.5, 0.1464466]),
         ({"steps": 4, "warmup_steps": 0}, [1.0, 0.8535534, 0.5, 0.1464466]),
         ({"steps": 4, "warmup_steps": 2, "schedule": "constant"}, [0.5, 1.0, 1.0, 1.0]),
+        ({"steps": 6, "warmup_steps": 2, "schedule": "linear"}, [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
         (
             {"steps": 6, "warmup_steps": 2, "schedule": "step", "milestones": (1 / 3, 2 / 3)},
             [0.5, 1.0, 0.1, 0.1, 0.01, 0.01],
@@ -254,3 +258,52 @@ def test_threads_and_device_are_set():
     finally:
         torch.set_num_threads(before)
         torch.use_deterministic_algorithms(deterministic)
+
+
+def test_adam_takes_its_epsilon():
+    settings = {"name": "adamw", "learning_rate": 0.1, "epsilon": 0.5, "weight_decay": 0.0, "betas": (0.0, 0.0)}
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    optimizer = make_optimizer(OptimizerConfig.model_validate(settings), iter([parameter]))
+    parameter.grad = torch.tensor([1.5])
+    optimizer.step()
+    assert parameter.item() == pytest.approx(1.0 - 0.1 * 1.5 / (1.5 + 0.5))
+
+
+def test_the_best_weights_are_the_first_of_equals():
+    model, best = nn.Linear(1, 1, bias=False), Best()
+    for step, value in enumerate((0.5, 0.75, 0.75, 0.25), start=1):
+        nn.init.constant_(model.weight, step)
+        best.offer(value, step, model)
+    assert (best.value, best.step, best.weights["weight"].item()) == (0.75, 2, 2.0)
+
+
+def test_the_objective_and_the_measure_are_those_given():
+    model, examples = model_and_examples()
+    told = []
+
+    def halved(forward, inputs, labels):
+        loss, logits = classification(forward, inputs, labels)
+        return loss / 2, logits
+
+    def measure(logits, labels):
+        assert logits.shape == (30, 3) and torch.equal(labels, examples.labels)
+        return 0.125
+
+    validation = Validation(examples, measure, "f1", Best())
+    log = lambda step, numbers: told.append(numbers)  # noqa: E731
+    one = recipe(steps=1, batch_size=30)
+    train(copy.deepcopy(model), examples, one, seed=0, device=CPU, log=log)
+    train(copy.deepcopy(model), examples, one, seed=0, device=CPU, log=log, objective=halved, validation=validation)
+    assert told[1]["train/loss"] == pytest.approx(told[0]["train/loss"] / 2)
+    assert told[1]["validation/f1"] == 0.125
+    assert set(validation.best.weights) == set(model.state_dict())
+
+
+def test_measures_by_hand():
+    labels = torch.tensor([1, 1, 0, 0, 1])
+    logits = nn.functional.one_hot(torch.tensor([1, 0, 0, 1, 1]), 2).float()
+    assert measure_of("accuracy")(logits, labels) == measure_of("micro_f1")(logits, labels) == pytest.approx(0.6)
+    assert measure_of("binary_f1")(logits, labels) == pytest.approx(2 / 3)
+    assert measure_of("macro_f1")(logits, labels) == pytest.approx((2 / 3 + 1 / 2) / 2)
+    with pytest.raises(ValueError, match=r"expected a measure of accuracy, macro_f1, .* got 'f1'"):
+        measure_of("f1")

@@ -1,26 +1,31 @@
 """SAMA on weak labels: reweighting (R), and reweighting with correction (R&C)."""
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sama.finetuning.base import Context, Outcome, Phase
-from sama.meta_training import MetaRecipe, Watched, first_watched_step, make_loop, meta_cost, run_loop
+from sama.meta_training import MetaRecipe, Options, Watched, first_watched_step, make_loop, meta_cost, run_loop
 from sama.networks.correction import CorrectAndWeight, CorrectionNetwork
 from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.correct import Correct
 from sama.programs.reweight import LabelledBatch, Reweight
 
 
+@dataclass(frozen=True)
 class WithoutAdaptation:
-    """A meta recipe with the method `sama_na`, and those of its knobs that this has."""
+    """A meta recipe with the method `sama_na`."""
 
-    def __init__(self, meta: MetaRecipe) -> None:
-        self._meta, self.method = meta, "sama_na"
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._meta, name)
+    alpha: float
+    options: Options
+    unroll_steps: int
+    learning_rate: float
+    batch_size: int
+    accumulate: int
+    clip_norm: float | None
+    method: str = "sama_na"
 
 
 def reweight(context: Context) -> Outcome:
@@ -30,7 +35,8 @@ def reweight(context: Context) -> Outcome:
 
 def reweight_na(context: Context) -> Outcome:
     """R by SAMA-NA: the hypergradient leaves the adaptation to the base optimizer out."""
-    return _reweight(context, WithoutAdaptation(context.meta))
+    names = (field.name for field in fields(WithoutAdaptation) if field.name != "method")
+    return _reweight(context, WithoutAdaptation(**{name: getattr(context.meta, name) for name in names}))
 
 
 def _reweight(context: Context, meta: MetaRecipe) -> Outcome:
