@@ -70,9 +70,9 @@ def prepared_from(folder: Path, settings: TextsConfig, seeds: tuple[int, ...] = 
     return folder / "data"
 
 
-def with_data(**changes: Any) -> TextsConfig:
+def with_data(finetuning: dict[str, Any] | None = None, **changes: Any) -> TextsConfig:
     """The configuration with some keys of `data` exchanged."""
-    return config(data={**CONFIG["data"], **changes})
+    return config(data={**CONFIG["data"], **changes}, finetuning=finetuning or CONFIG["finetuning"])
 
 
 def edited(part: Path, edit: Callable[[int, dict[str, Any]], dict[str, Any] | None]) -> None:
