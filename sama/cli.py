@@ -55,7 +55,7 @@ STAGES: dict[str, Stage] = {
     "track-texts": Stage("sama.stages.track_texts", "texts: mirror the results into MLflow"),
 }
 TOOLS = {
-    "init": "write a configuration for a folder of your own images",
+    "init": "write a configuration for your own images or texts",
     "launch": "carry a stage through submitit",
     "config": "show, check or describe the configuration",
     "pipeline": "hold the folder, mend what a killed run left, become Snakemake",
@@ -99,24 +99,56 @@ def commands() -> None:
 
 @commands.command()
 @click.argument("config_file", type=click.Path(path_type=Path), metavar="MY.yaml")
-@click.option("--images", type=click.Path(path_type=Path), required=True, help="The folder of images.")
+@click.option("--images", type=click.Path(path_type=Path), help="The folder of images.")
+@click.option(
+    "--texts", type=click.Path(path_type=Path), help="The file of texts and labels, or a folder of such files."
+)
+@click.option("--text-column", help="Texts: the column that holds them, if it is not found.")
+@click.option("--label-column", help="Texts: a column of labels that are right.")
+@click.option("--vote-columns", help="Texts: columns of labels that may be wrong, A,B,…, if they are not found.")
 @click.option("--force", is_flag=True, help="Write over MY.yaml if it exists.")
-def init(config_file: Path, images: Path, force: bool) -> Callable[[], None]:
-    """Look at a folder of images and write MY.yaml, a commented configuration that fits them.
+def init(
+    config_file: Path,
+    images: Path | None,
+    texts: Path | None,
+    text_column: str | None,
+    label_column: str | None,
+    vote_columns: str | None,
+    force: bool,
+) -> Callable[[], None]:
+    """Look at your images or texts and write MY.yaml, a commented configuration that fits them.
 
-    The folder holds one folder a class, CLASS/file (.png, .jpg, …); or train/CLASS/file, with test/CLASS/file beside it
+    --images FOLDER: one folder a class, CLASS/file (.png, .jpg, …); or train/CLASS/file, with test/CLASS/file beside it
     if there is a test set; or parquet files train-*.parquet with columns image {bytes, path} and label.
+
+    --texts FILE: .jsonl (an object a line), .csv or .tsv (with a header), a text a row: a column of texts, and a column
+    of labels that may be wrong, or several (rules, annotators), empty where they say nothing. Or a FOLDER with
+    train.jsonl (.csv, .tsv), and validation and test beside it if there are such sets, whose labels may be clean.
 
     \b
     Then:  make reproduce CONFIG=MY.yaml
-    reads: results/MY/report/index.html, results/MY/suspects/suspect_labels.csv and kept.csv
+    reads: results/MY/report/index.html, results/MY/suspects/suspect_labels.csv,
+           images: kept.csv there; texts: weights.csv there, and results/MY/model/
     """
-    from sama.own_images import write_config
+    if (images is None) == (texts is None):
+        raise click.UsageError(f"expected one of --images and --texts, got {'neither' if images is None else 'both'}")
+    if images is not None and (text_column or label_column or vote_columns):
+        raise click.UsageError("--text-column, --label-column and --vote-columns are for --texts")
 
     def write() -> None:
-        found = write_config(config_file, images, force)
-        click.echo(f"{config_file}: {sum(found.counts)} images of {len(found.counts)} classes; next: ", nl=False)
-        click.echo(f"make reproduce CONFIG={config_file}")
+        if texts is not None:
+            from sama import own_texts
+
+            votes = tuple(name.strip() for name in (vote_columns or "").split(",") if name.strip())
+            asked = own_texts.Columns(text_column, label_column, votes)
+            table = own_texts.write_config(config_file, texts, force, asked)
+            what = f"{sum(table.texts.values())} texts of {len(table.counts)} classes"
+        else:
+            from sama import own_images
+
+            folder = own_images.write_config(config_file, Path(images or ""), force)
+            what = f"{sum(folder.counts)} images of {len(folder.counts)} classes"
+        click.echo(f"{config_file}: {what}; next: make reproduce CONFIG={config_file}")
 
     return write
 

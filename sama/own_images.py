@@ -1,27 +1,22 @@
 """`sama init`: from a folder of images to a configuration that fits them, with its reasons as comments."""
 
-import re
-import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
-from sama.config import merge, validate
 from sama.data.sources import Part, Source, SourceOptions, open_source
 from sama.data.splits import check_classes, split_sizes, stratified_splits
 from sama.errors import SamaError
-from sama.files import write_text
+from sama.own_data import experiment_name, listed, quoted, write_checked
 
 LOOKED_AT = 64  # images whose size and mode are read
 SIZES = (64, 128, 224)  # beyond a small stem, the largest that the images have
 SMALL = 32  # up to here a small stem, and the size as it is
 META, VALIDATION, TEST = 0.1, 0.1, 0.2
 EPOCHS, LEAST_STEPS = 20, 200
-LISTED_CLASSES = 30
 LARGE = 2 * 10**9  # bytes of pixels; beyond, images stay encoded
 
 
@@ -47,15 +42,9 @@ def write_config(path: Path, images: Path, force: bool) -> Found:
         SamaError: `path` is there and `force` is not given, gives no name to the experiment, or the folder is missing
             or cannot be learned from: no class or one, an empty class, nested folders, too few images of a class.
     """
-    name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")
-    if path.suffix not in (".yaml", ".yml") or not name:
-        raise SamaError(f"{path}: expected a file NAME.yaml, for NAME names the experiment")
-    if path.exists() and not force:
-        raise SamaError(f"{path}: exists already; --force writes over it")
+    name = experiment_name(path, force)
     found = look_at(images)
-    text = config_text(name, found)
-    validate(merge({}, yaml.safe_load(text)), where=str(path))
-    write_text(path, text)
+    write_checked(path, config_text(name, found))
     return found
 
 
@@ -138,8 +127,6 @@ def config_text(name: str, found: Found) -> str:
     steps = max(LEAST_STEPS, -(-EPOCHS * found.train // batch))
     channels = 1 if found.grey else 3
     pixels = (sum(found.counts) + (found.tests or 0)) * channels * size**2
-    pairs = [f"{quoted(c)} {n}" for c, n in zip(found.class_names[:LISTED_CLASSES], found.counts, strict=False)]
-    more = len(found.counts) - len(pairs)
     notes = {
         "size": f"looked at: {found.sizes}" + ("" if small else "; more pixels cost in proportion to their number"),
         "storage": f"{pixels / 1e9:.2g} GB of pixels; decoded: in memory, encoded: decoded whenever they are read",
@@ -152,7 +139,7 @@ def config_text(name: str, found: Found) -> str:
         images=sum(found.counts),
         classes=len(found.counts),
         own_test="" if found.tests is None else f", and a test part of {found.tests}",
-        listed=wrapped(", ".join(pairs) + (f" and {more} more" if more > 0 else "")),
+        listed=listed(found.class_names, found.counts),
         root=quoted(str(found.path.parent)),
         source=found.source,
         path=quoted(found.path.name),
@@ -229,13 +216,3 @@ selection:
   strategy: class_balanced  # the same fraction of every class
   pruning_ratios: [0.1, 0.3]
 """
-
-
-def quoted(text: str) -> str:
-    """`text` as a YAML string on one line, whatever is in it."""
-    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=2**16).strip()
-
-
-def wrapped(text: str) -> str:
-    """`text` as lines of a comment."""
-    return "\n".join(f"#   {line}" for line in textwrap.wrap(text, 112, break_on_hyphens=False))

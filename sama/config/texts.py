@@ -37,7 +37,9 @@ class TextDataConfig(Section):
     subset: str | None = Field(default=None, description="hub: the configuration of the data set")
     text_column: str = Field(default="text", description="json_lines, csv, hub: column of the text")
     label_column: str | None = Field(
-        default="label", description="json_lines, csv, hub: column of the clean label; null: there is none"
+        default="label",
+        description="json_lines, csv, hub: column of the clean label; null: there is none. A column that is a vote"
+        " column too is weak in the training part and clean in the others",
     )
     vote_columns: tuple[str, ...] = Field(
         default=(), description="json_lines, csv, hub: columns of weak labels, one a labelling function"

@@ -16,3 +16,10 @@ def below(root: Path | None, path: str, needs: str) -> Path:
             f"data_root: {needs}, got null: set data_root in the config or SAMA_DATA_DIR in the environment"
         )
     return Path(root or "") / path
+
+
+def model_place(name: str, root: Path | None) -> str:
+    """The folder of that name below the data root or here, else the name itself, which is then one of the hub."""
+    if root is not None and not Path(name).is_absolute() and (root / name).is_dir():
+        return str(below(root, name, "model.name"))
+    return name

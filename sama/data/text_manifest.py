@@ -23,7 +23,7 @@ class TextSplit:
 
     `label` is what a learner may see: of the configured aggregation in train (`UNKNOWN` for the uniform label of a text
     on which all functions abstain), clean in meta, validation and test where clean labels are known. `weak` are, in
-    train, the labels of each aggregation as class probabilities [n, classes].
+    train, the labels of each aggregation as class probabilities [n, classes]; `given` where there are no votes.
     """
 
     name: str

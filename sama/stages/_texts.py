@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sama.config import TextModelConfig, TextRecipeConfig
-from sama.data.root import below
+from sama.data.root import model_place
 from sama.data.text_manifest import TextDataset, TextSplit
 from sama.errors import SamaError
 from sama.finetuning import METHODS, Context, Method, Outcome, Phases
@@ -53,7 +53,7 @@ class Texts:
         from sama.data.texts.tokens import open_tokenizer
 
         self.dataset, self.model = dataset, model
-        self.name = None if model.name is None else _model_place(model.name, data_root)
+        self.name = None if model.name is None else model_place(model.name, data_root)
         self.tokenizer = open_tokenizer(self.name or str(tokenizer), model.max_length)
 
     def examples(self, split: TextSplit, labels: np.ndarray) -> TextExamples:
@@ -70,7 +70,7 @@ class Texts:
         """Texts of a split with what a learner may see of their labels."""
         split = self.dataset.split(name)
         if name == "meta" and split.name == "train":
-            return self.training("weak", "label")
+            return self.training("weak", self.dataset.facts["aggregation"])
         return self.examples(split, split.label)
 
     def training(self, reads: str, aggregation: str) -> TextExamples:
@@ -80,7 +80,7 @@ class Texts:
             SamaError: there are no votes that such labels could come from.
         """
         split = self.dataset.split("train")
-        found = "label" if reads == "weak" and "label" in split.weak else aggregation if reads == "weak" else reads
+        found = "given" if reads == "weak" and "given" in split.weak else aggregation if reads == "weak" else reads
         if found not in split.weak:
             raise SamaError(f"method {reads}: the training texts have no votes of labelling functions to aggregate")
         return self.examples(split, split.weak[found])
@@ -126,13 +126,6 @@ class Texts:
             return MaskedTexts(texts, tokenizer.mask_token_id, len(tokenizer), special, probability)
 
         return masked
-
-
-def _model_place(name: str, root: Path | None) -> str:
-    """The folder of that name below the data root or here, else the name itself, which is then one of the hub."""
-    if root is not None and not Path(name).is_absolute() and (root / name).is_dir():
-        return str(below(root, name, "model.name"))
-    return name
 
 
 def train_method(

@@ -73,6 +73,9 @@ def run(
         {
             "seed": seed,
             "examples": len(test),
+            "measured_against": {
+                name: "clean" if dataset.split(name).known else "weak" for name in ("validation", "test")
+            },
             "test": tested,
             "validation": validation,
             "cost": {method: units / cheapest for method, units in costs.items()},

@@ -63,6 +63,8 @@ def card(summary: dict[str, Any], method: str, seed: int, class_names: tuple[str
     spread = ""
     if len(values) > 1:
         spread = f" ({len(values)} seeds: {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f})"
+    weak = " (against weak labels: clean ones are not known)"
+    against = {split: weak if kind == "weak" else "" for split, kind in summary["measured_against"].items()}
     small = f"a small BERT ({model.layers} layers of width {model.hidden_size}), trained from random weights"
     base = f"base_model: {model.name}\n" if model.name and "/" not in model.name.strip("./") else ""
     return f"""---
@@ -75,8 +77,9 @@ pipeline_tag: text-classification
 A text classifier of {len(class_names)} classes: {", ".join(class_names)}.
 
 - Encoder: {model.name or small}.
-- Method: `{method}`, seed {seed}; chosen by {measure} on validation among {", ".join(summary["validation"])}.
-- {measure} on the test split: {here:.4f}{spread}.
+- Method: `{method}`, seed {seed}; chosen by {measure} on validation{against["validation"]} among \
+{", ".join(summary["validation"])}.
+- {measure} on the test split{against["test"]}: {here:.4f}{spread}.
 
 ```python
 from transformers import pipeline

@@ -1,6 +1,7 @@
 """Gather the evaluations of all seeds into the machine-readable outcome of an experiment on texts."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -36,8 +37,11 @@ def run(
     files = [evaluations / f"seed{seed}.json" for seed in seeds]
     found = [read_json(path) for path in files]
 
-    def over_seeds(*keys: str) -> list[float]:
+    def over_seeds(*keys: str) -> list[Any]:
         return [value_of(content, path, keys) for content, path in zip(found, files, strict=True)]
+
+    def labels_of(split: str) -> str:
+        return "clean" if set(over_seeds("measured_against", split)) == {"clean"} else "weak"
 
     def where_known(kind: str) -> dict[str, dict[str, list[float]]]:
         known = [method for method in finetuning.methods if all(method in content[kind] for content in found)]
@@ -48,6 +52,7 @@ def run(
         "experiment": experiment,
         "measure": data.measure,
         "seeds": list(seeds),
+        "measured_against": {split: labels_of(split) for split in ("validation", "test")},
         "test": {method: {name: over_seeds("test", method, name) for name in names} for method in finetuning.methods},
         "validation": {method: over_seeds("validation", method) for method in finetuning.methods},
         "cost": {method: over_seeds("cost", method) for method in finetuning.methods},

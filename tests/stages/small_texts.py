@@ -1,6 +1,7 @@
 """The texts that the tests of stages learn from: 96 of the synthetic corpus, with their votes, as JSON lines."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,24 @@ def written(folder: Path, sizes: dict[str, int] | None = None) -> Path:
 def prepared(folder: Path, settings: TextsConfig | None = None, seeds: tuple[int, ...] = (0, 1)) -> Path:
     """The folder `data` that the stage makes of it."""
     chosen = settings or config()
-    place = written(folder / "source")
-    data = chosen.data.model_copy(update={"path": str(place)})
-    prepare_texts.run(out=folder / "data", seeds=seeds, data_root=None, data=data, model=chosen.model)
+    written(folder / "source")
+    return prepared_from(folder, chosen, seeds)
+
+
+def prepared_from(folder: Path, settings: TextsConfig, seeds: tuple[int, ...] = (0, 1)) -> Path:
+    """The folder `data` that the stage makes of the tables that stand in `source`."""
+    data = settings.data.model_copy(update={"path": str(folder / "source")})
+    prepare_texts.run(out=folder / "data", seeds=seeds, data_root=None, data=data, model=settings.model)
     return folder / "data"
+
+
+def with_data(finetuning: dict[str, Any] | None = None, **changes: Any) -> TextsConfig:
+    """The configuration with some keys of `data` exchanged."""
+    return config(data={**CONFIG["data"], **changes}, finetuning=finetuning or CONFIG["finetuning"])
+
+
+def edited(part: Path, edit: Callable[[int, dict[str, Any]], dict[str, Any] | None]) -> None:
+    """Write a JSON-lines table anew: `edit` gives the row of a number and a row, or None to leave it out."""
+    rows = [json.loads(line) for line in part.read_text().splitlines()]
+    found = [new for number, row in enumerate(rows) if (new := edit(number, row)) is not None]
+    part.write_text("".join(json.dumps(row) + "\n" for row in found))

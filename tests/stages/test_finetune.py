@@ -18,7 +18,7 @@ from sama.errors import SamaError
 from sama.files import read_json
 from sama.finetuning import METHODS, self_training
 from sama.stages import _texts, evaluate_texts, export_text, finetune, summarize_texts, suspect_texts, tune
-from tests.stages.small_texts import CONFIG, config, prepared
+from tests.stages.small_texts import CONFIG, config, prepared, with_data
 
 VOTED = ["majority_vote", "meta_r", "meta_rc"]  # what the later stages are tried on
 
@@ -204,6 +204,7 @@ def results(data, tmp_path_factory) -> Path:
 
 def test_evaluation_and_summary_say_what_the_models_do(data, results):
     summary = read_json(results / "summary.json")
+    assert summary["measured_against"] == {"validation": "clean", "test": "clean"}
     assert list(summary["test"]) == sorted(VOTED)
     assert set(summary["noise_detection"]) == {"meta_r", "meta_rc"}
     assert set(summary["correction"]) == {"meta_rc"}
@@ -225,6 +226,34 @@ def test_evaluation_and_summary_say_what_the_models_do(data, results):
         expected = (corrected.to_numpy().argmax(axis=1) == train.clean_label).mean()
         assert summary["correction"]["meta_rc"]["corrected_accuracy"][position] == pytest.approx(expected)
     assert summary["cost"]["majority_vote"] == [1.0, 1.0]
+
+
+def test_where_no_clean_label_is_known_everything_says_so(tmp_path):
+    """Measures are agreement with weak labels, noise detection is unknown, and summary and model card tell."""
+    finetuning = {**CONFIG["finetuning"], "methods": ["meta_r"]}
+    chosen = with_data(finetuning, label_column=None, meta_set="held_out", splits={"meta": 0.2, "validation": 0.2})
+    data = prepared(tmp_path, chosen, seeds=(0,))
+    manifest, folder = data / "seed0" / "manifest.parquet", tmp_path / "results"
+    finetuned(data, folder / "models" / "seed0" / "meta_r", "meta_r", chosen, manifest=manifest)
+    evaluate_texts.run(
+        texts=data / "texts.parquet", manifest=manifest, models=folder / "models" / "seed0",
+        out=folder / "evaluation" / "seed0.json", seed=0, data=chosen.data, model=chosen.model,
+        finetuning=chosen.finetuning, runtime=chosen.runtime,
+    )  # fmt: skip
+    summarize_texts.run(
+        evaluations=folder / "evaluation", out=folder / "summary.json", plots=folder / "plots.csv", experiment="weak",
+        seeds=(0,), data=chosen.data, finetuning=chosen.finetuning,
+    )  # fmt: skip
+    suspect_texts.run(
+        texts=data / "texts.parquet", models=folder / "models", out=folder / "suspects", seeds=(0,), data=chosen.data,
+        model=chosen.model, finetuning=chosen.finetuning, runtime=chosen.runtime,
+    )  # fmt: skip
+    summary = read_json(folder / "summary.json")
+    assert summary["measured_against"] == {"validation": "weak", "test": "weak"}
+    assert summary["noise_detection"] == {} and summary["test"]["meta_r"]["accuracy"]
+    assert read_json(folder / "suspects" / "summary.json")["checked"] is None
+    card = export_text.card(summary, "meta_r", 0, ("a", "b"), chosen.model)
+    assert card.count("(against weak labels: clean ones are not known)") == 2
 
 
 def test_suspects_are_what_the_models_contradict(data, results, tmp_path):

@@ -50,6 +50,7 @@ def open_tables(
     """The source of these tables; class names as given, else as `labels_from` finds them in the training table.
 
     The training part has all vote columns, if any are named. A held-out part may lack them, if it has the clean label.
+    A vote column that is the label column too is weak in the training part and clean in the others.
 
     Raises:
         SamaError: a column is missing, or a row is not as its columns demand.
@@ -70,8 +71,11 @@ def open_tables(
 
 
 def _part(table: Table, options: TextOptions, labels: Labels, *, weak: bool) -> TextPart:
-    clean = options.label_column
-    votes = options.vote_columns if weak or any(column in table.columns for column in options.vote_columns) else ()
+    clean, votes = options.label_column, options.vote_columns
+    if clean in votes:
+        clean, votes = (None, votes) if weak else (clean, ())
+    elif not weak and not any(column in table.columns for column in votes):
+        votes = ()
     label_needed = (clean or options.vote_columns[0],) if not votes else ()
     for column in (options.text_column, *votes, *label_needed, options.id_column):
         if column is not None and column not in table.columns:

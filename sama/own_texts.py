@@ -1,0 +1,288 @@
+"""`sama init`: from a table of texts to a configuration that fits it, with its reasons as comments."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sama.config import SplitConfig, TextDataConfig
+from sama.data.sources.base import listed_class_names
+from sama.data.texts import open_texts
+from sama.data.texts.base import UNKNOWN, TextSource
+from sama.data.texts.csv_file import read_csv
+from sama.data.texts.json_lines import read_json_lines
+from sama.data.texts.tables import Table, tables_of
+from sama.data.texts.votes import vote_report
+from sama.errors import SamaError
+from sama.own_columns import Columns, find_columns
+from sama.own_data import experiment_name, listed, quoted, wrapped, write_checked
+from sama.stages.prepare_texts import manifest_of, options_of
+
+FORMATS: dict[str, tuple[tuple[str, ...], Callable[[Path], Table]]] = {
+    "json_lines": ((".jsonl",), read_json_lines),
+    "csv": ((".csv", ".tsv"), read_csv),
+}
+META, VALIDATION, TEST = 0.1, 0.1, 0.2  # of the training part
+DIVIDED = 0.5  # of a clean validation part, the meta set
+PASSES, LEAST_STEPS, MOST_STEPS = 10, 200, 5000
+BATCH = 32
+LONGEST = 128  # tokens; a small BERT reads no more
+LISTED_FUNCTIONS = 30
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a table holds."""
+
+    data: TextDataConfig
+    place: Path
+    passed: tuple[str, ...]  # columns that look like labels and are not taken
+    class_names: tuple[str, ...]
+    counts: tuple[int, ...]  # of the weak labels of the train split
+    texts: dict[str, int]  # by part of the source
+    examples: dict[str, int]  # by split
+    votes: dict[str, Any]  # `vote_report` of the training part
+    clean_meta: bool  # whether the meta set's labels are clean
+    clean_test: bool
+    length: int  # tokens that nearly all texts have, by a guess from their words
+    longer: int  # texts that have more
+
+
+def write_config(path: Path, texts: Path, force: bool, asked: Columns) -> Found:
+    """Look at `texts`, a file or a folder, and write the configuration `path`, an overlay on config/texts.yaml.
+
+    Raises:
+        SamaError: `path` is there and `force` is not given, gives no name to the experiment, or the table is missing or
+            cannot be learned from: no column of texts or labels, one class, too few texts, or what a source refuses.
+    """
+    name = experiment_name(path, force)
+    found = look_at(texts, asked)
+    write_checked(path, config_text(name, found))
+    return found
+
+
+def look_at(texts: Path, asked: Columns) -> Found:
+    """What is in a table, or in a folder of tables; errors are those of `write_config`."""
+    place = Path(texts).absolute()
+    kind = _kind(texts, place)
+    tables = tables_of(place, *FORMATS[kind])
+    columns = find_columns(tables, asked, listed_class_names(place if place.is_dir() else place.parent))
+    data = TextDataConfig(
+        source=kind,  # pyright: ignore[reportArgumentType]
+        path=place.name,
+        text_column=columns.text or "text",
+        label_column=columns.label,
+        vote_columns=columns.votes,
+        id_column=columns.id,
+    )
+    source = open_texts(options_of(data, place.parent))
+    data = _with_splits(data, source)
+    try:
+        rows, facts = manifest_of(source, data, seed=0)
+    except SamaError as error:
+        raise SamaError(f"{texts}: {error}") from error
+    if source.train.votes is None:
+        raise ValueError(f"expected votes of {', '.join(columns.votes)}, got none")
+    length, longer = _lengths(source.train.text)
+    learned = rows[(rows["split"] == "train") & (rows["label"] != UNKNOWN)]
+    return Found(
+        data=data,
+        place=place,
+        passed=columns.passed,
+        class_names=source.class_names,
+        counts=tuple(np.bincount(learned["label"], minlength=len(source.class_names)).tolist()),
+        texts={name: len(part) for name, part in source.parts.items()},
+        examples=facts["examples"],
+        votes=vote_report(source.train.votes, source.train.label, source.class_names, source.functions),
+        clean_meta=_clean(rows, "meta"),
+        clean_test=_clean(rows, "test"),
+        length=length,
+        longer=longer,
+    )
+
+
+def _kind(texts: Path, place: Path) -> str:
+    """The registered source that reads what stands there."""
+    for kind, (suffixes, _) in FORMATS.items():
+        files = [place / f"train{suffix}" for suffix in suffixes] if place.is_dir() else [place]
+        if any(file.is_file() and file.suffix in suffixes for file in files):
+            return kind
+    got = "no such file" if not place.exists() else "a folder without it" if place.is_dir() else f"{place.suffix!r}"
+    raise SamaError(
+        f"{texts}: {got}, expected a file .jsonl, .csv or .tsv, or a folder with train.jsonl, train.csv or train.tsv"
+    )
+
+
+def _with_splits(data: TextDataConfig, source: TextSource) -> TextDataConfig:
+    """A clean validation part is divided; without one the meta set comes out of the training part."""
+    clean = source.validation is not None and bool((source.validation.label != UNKNOWN).all())
+    splits = SplitConfig(
+        meta=DIVIDED if clean else META, validation=VALIDATION, test=TEST if source.test is None else None
+    )
+    return data.model_copy(update={"meta_set": "divided" if clean else "held_out", "splits": splits})
+
+
+def _clean(rows: Any, split: str) -> bool:
+    return bool((rows["clean_label"][rows["split"] == split] != UNKNOWN).all())
+
+
+def _lengths(texts: tuple[str, ...]) -> tuple[int, int]:
+    """Tokens that 19 of 20 texts have at most, in sixteens, and how many texts have more, at 1.3 tokens a word."""
+    tokens = np.array([2 + 1.3 * len(re.findall(r"\w+|[^\w\s]", text)) for text in texts])
+    length = int(min(LONGEST, 16 * np.ceil(np.quantile(tokens, 0.95) / 16)))
+    return length, int((tokens > length).sum())
+
+
+def methods_of(found: Found) -> list[str]:
+    """Those that such labels allow: Dawid-Skene needs three columns, and clean texts alone need clean texts."""
+    several = len(found.data.vote_columns) > 2
+    given = {"dawid_skene": several, "clean_only": found.clean_meta}
+    methods = ("majority_vote", "dawid_skene", "clean_only", "meta_r", "meta_rc", "self_training")
+    return [method for method in methods if given.get(method, True)]
+
+
+def config_text(name: str, found: Found) -> str:
+    """The configuration as YAML with comments."""
+    data, train = found.data, found.examples["train"]
+    batch = min(BATCH, 2 ** max(int(np.log2(train)) - 1, 1))
+    steps = min(MOST_STEPS, max(LEAST_STEPS, -(-PASSES * train // batch)))
+    parts = ", ".join(f"{part} {count}" for part, count in found.texts.items())
+    uncovered = found.examples.get("uncovered", 0)
+    passed = (
+        f"\n# Not taken, though they may be labels too: {', '.join(map(quoted, found.passed))}" if found.passed else ""
+    )
+    clean = data.label_column
+    notes = {
+        "label": "nothing is taken to be right; sama init --label-column NAME if a column is"
+        if clean is None
+        else "clean in validation and test alone"
+        if clean in data.vote_columns
+        else "the clean label: for the meta set and for measuring, never to learn from",
+        "uncovered": f"{uncovered} texts have no label; drop: left out of training, uniform: kept",
+        "meta": META_DIVIDED if data.meta_set == "divided" else META_CLEAN if found.clean_meta else META_WEAK,
+        "test": ("null is your test part" if data.splits.test is None else "of the training part")
+        + ("" if found.clean_test else "; its labels are weak ones, and what is measured is agreement with them"),
+        "length": f"tokens; about {found.longer} of {found.texts['train']} texts are longer and cut (data/dataset.json"
+        " counts them)",
+    }
+    return TEMPLATE.format(
+        name=name,
+        texts=sum(found.texts.values()),
+        classes=len(found.counts),
+        parts=f" ({parts})" if len(found.texts) > 1 else "",
+        train=train,
+        listed=listed(found.class_names, found.counts),
+        votes=_votes(found.votes) + passed,
+        root=quoted(str(found.place.parent)),
+        source=data.source,
+        path=quoted(found.place.name),
+        text=quoted(data.text_column),
+        label="null" if clean is None else quoted(clean),
+        columns=", ".join(map(quoted, data.vote_columns)),
+        id="null" if data.id_column is None else quoted(data.id_column),
+        meta_set=data.meta_set,
+        meta=data.splits.meta,
+        validation=data.splits.validation,
+        test="null" if data.splits.test is None else data.splits.test,
+        length=found.length,
+        steps=steps,
+        passes=round(steps * batch / train),
+        batch=batch,
+        warmup=steps // 10,
+        every=max(steps // 10, 1),
+        often=max(steps // 5, 1),
+        meta_batch=max(2, min(batch, found.examples["meta"])),
+        methods=", ".join(methods_of(found)),
+        note=notes,
+    )
+
+
+def _votes(report: dict[str, Any]) -> str:
+    """What the columns of weak labels say, as lines of a comment."""
+
+    def percent(value: float) -> str:
+        return f"{100 * value:.3g}%"
+
+    told = []
+    for each in report["functions"][:LISTED_FUNCTIONS]:
+        right = "" if each["accuracy"] is None else f", {percent(each['accuracy'])} of it right"
+        told.append(f"{quoted(each['name'])} {percent(each['coverage'])}{right}")
+    more = len(report["functions"]) - len(told)
+    lines = [f"# Labels that may be wrong, and how many of {report['texts']} training texts each column labels:"]
+    lines.append(wrapped("; ".join(told) + (f"; and {more} more columns" if more > 0 else "")))
+    if len(report["functions"]) > 1:
+        lines.append(
+            f"# Together: coverage {percent(report['coverage'])}, overlap {percent(report['overlap'])}, conflict"
+            f" {percent(report['conflict'])}"
+        )
+    return "\n".join(lines)
+
+
+META_DIVIDED = """\
+  # Whose loss the weights are to lower: a part of your clean validation texts. Models are chosen on the others."""
+META_CLEAN = """\
+  # Whose loss the weights are to lower: texts held out of the training part (splits.meta of them), by clean labels."""
+META_WEAK = """\
+  # Whose loss the weights are to lower. Nothing says which labels are right here, so none is taken to be: held_out are
+  # texts of the training part (splits.meta of them) with labels as they are, training the training texts themselves. So
+  # weights and suspects show labels that the others contradict, no error that all share. A validation part with clean
+  # labels, even a small one, makes the meta set clean: `sama init` takes a folder with train and validation files."""
+
+TEMPLATE = """\
+# {texts} texts{parts} of {classes} classes. {train} to train on, by their weak label (majority of the votes):
+{listed}
+{votes}
+# Written by `sama init`: an overlay on config/texts.yaml, for `make reproduce CONFIG=` and the name of this file.
+# `sama config show --describe` and the name of this file explain every key.
+workload: texts
+experiment: {name}  # results go to results/{name}/
+seeds: [0, 1, 2]  # each divides the texts anew
+
+data_root: {root}
+data:
+  source: {source}
+  path: {path}
+  text_column: {text}
+  label_column: {label}  # {note[label]}
+  vote_columns: [{columns}]
+  id_column: {id}  # null: file and row
+  aggregation: majority_vote
+  uncovered: drop  # {note[uncovered]}
+{note[meta]}
+  meta_set: {meta_set}
+  # test: {note[test]}
+  splits: {{meta: {meta}, validation: {validation}, test: {test}}}
+  measure: accuracy  # macro_f1 where classes are of unlike size and count alike
+
+model:
+  # null: a small BERT, with random weights and a vocabulary of your training texts, for results in minutes. A
+  # pretrained encoder knows the language already: bert-base-uncased or another name of the hub, or a local folder (also
+  # below data_root). Learning rates are then 1e-5 to 5e-5, in training and in the grid, and a GPU is wanted.
+  name: null
+  max_length: {length}  # {note[length]}
+
+training:
+  steps: {steps}  # about {passes} passes over {train} texts
+  batch_size: {batch}
+  optimizer: {{name: adamw, learning_rate: 0.001, weight_decay: 0.01}}
+  warmup_steps: {warmup}
+  log_every: {every}
+  checkpoint_every: {often}
+
+meta:
+  batch_size: {meta_batch}
+
+finetuning:
+  methods: [{methods}]  # meta_r: weights; meta_rc: weights and corrected labels
+
+tuning:
+  seeds: [100]
+  grids:
+    default:  # every method is tuned on these, by validation
+      - {{training: {{optimizer: {{learning_rate: 0.0005}}}}}}
+      - {{training: {{optimizer: {{learning_rate: 0.001}}}}}}
+      - {{training: {{optimizer: {{learning_rate: 0.002}}}}}}
+"""
