@@ -279,7 +279,7 @@ def test_the_best_weights_are_the_first_of_equals():
 
 def test_the_objective_and_the_measure_are_those_given():
     model, examples = model_and_examples()
-    told = []
+    told, best = [], Best()
 
     def halved(forward, inputs, labels):
         loss, logits = classification(forward, inputs, labels)
@@ -289,14 +289,14 @@ def test_the_objective_and_the_measure_are_those_given():
         assert logits.shape == (30, 3) and torch.equal(labels, examples.labels)
         return 0.125
 
-    validation = Validation(examples, measure, "f1", Best())
+    validation = Validation(examples, measure, "f1", best)
     log = lambda step, numbers: told.append(numbers)  # noqa: E731
     one = recipe(steps=1, batch_size=30)
     train(copy.deepcopy(model), examples, one, seed=0, device=CPU, log=log)
     train(copy.deepcopy(model), examples, one, seed=0, device=CPU, log=log, objective=halved, validation=validation)
     assert told[1]["train/loss"] == pytest.approx(told[0]["train/loss"] / 2)
     assert told[1]["validation/f1"] == 0.125
-    assert set(validation.best.weights) == set(model.state_dict())
+    assert set(best.weights) == set(model.state_dict())
 
 
 def test_measures_by_hand():

@@ -74,11 +74,12 @@ def load(texts: Path, manifest: Path) -> TextDataset:
         SamaError: a file is missing or damaged, or the two do not belong together.
     """
     facts = read_json(manifest.with_suffix(".json"))
-    content = read_parquet(texts, ["sample_id", "text"]).set_index("sample_id")["text"]
+    table = read_parquet(texts, ["sample_id", "text"])
+    content = dict(zip(table["sample_id"].tolist(), table["text"].tolist(), strict=True))
     rows = read_parquet(manifest, ["sample_id", "split", "label", "clean_label", *facts["weak"]])
-    missing = ~rows["sample_id"].isin(content.index)
-    if missing.any():
-        raise SamaError(f"{texts}: text {rows['sample_id'][missing].iloc[0]!r} of {manifest} is not there")
+    missing = [sample_id for sample_id in rows["sample_id"].tolist() if sample_id not in content]
+    if missing:
+        raise SamaError(f"{texts}: text {missing[0]!r} of {manifest} is not there")
     splits = {}
     for name, part in rows.groupby("split"):
         weak = {
@@ -88,7 +89,7 @@ def load(texts: Path, manifest: Path) -> TextDataset:
         splits[str(name)] = TextSplit(
             name=str(name),
             sample_id=part["sample_id"].to_numpy(str),
-            text=tuple(content.loc[part["sample_id"]]),
+            text=tuple(content[sample_id] for sample_id in part["sample_id"].tolist()),
             label=part["label"].to_numpy(np.int64),
             clean_label=part["clean_label"].to_numpy(np.int64),
             weak=weak,
@@ -98,5 +99,6 @@ def load(texts: Path, manifest: Path) -> TextDataset:
 
 def content_hash(texts: pd.DataFrame, rows: pd.DataFrame, class_names: tuple[str, ...]) -> str:
     """Of what a manifest says and of the texts that it names."""
-    named = texts.set_index("sample_id").loc[rows["sample_id"], "text"]
-    return sha256(*class_names, rows.to_json(orient="split", double_precision=15), *named)
+    content = dict(zip(texts["sample_id"].tolist(), texts["text"].tolist(), strict=True))
+    said = str(rows.to_json(orient="split", double_precision=15))
+    return sha256(*class_names, said, *(content[sample_id] for sample_id in rows["sample_id"].tolist()))

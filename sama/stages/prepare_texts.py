@@ -95,9 +95,9 @@ def _table(source: TextSource) -> pd.DataFrame:
             frame["votes"] = list(part.votes)
         frames.append(frame)
     table = pd.concat(frames, ignore_index=True)
-    twice = table["sample_id"].duplicated()
-    if twice.any():
-        raise SamaError(f"source: the id {table['sample_id'][twice].iloc[0]!r} stands in two parts, expected it once")
+    twice = table["sample_id"].to_numpy()[table["sample_id"].duplicated().to_numpy()]
+    if len(twice):
+        raise SamaError(f"source: the id {twice[0]!r} stands in two parts, expected it once")
     return table
 
 

@@ -74,12 +74,12 @@ def run(
             probabilities = predict(network, source.training("weak", data.aggregation), device).softmax(dim=-1).numpy()
             found.append(_of_seed(dataset, folder / "weights.parquet", probabilities))
         rows = _together(found)
-    known = rows[rows["label"] != UNKNOWN]
-    suspects = known[known["guess"] != known["label"]].sort_values(["suspicion", "sample_id"], ascending=[False, True])
-    counts = rows.sort_values(["weight", "sample_id"])
-    write_csv(out / "weights.csv", _named(counts, names, {"label": "label"})[WEIGHT_COLUMNS])
+    suspects = rows.query(f"label != {UNKNOWN} and guess != label")
+    suspects = suspects.sort_values(["suspicion", "sample_id"], ascending=[False, True])
+    counts = _named(rows.sort_values(["weight", "sample_id"]), names, {"label": "label"})
     listed = _named(suspects, names, {"observed": "label", "suggested": "guess"})
-    write_csv(out / "suspect_labels.csv", listed[SUSPECT_COLUMNS])
+    write_csv(out / "weights.csv", pd.DataFrame(counts, columns=WEIGHT_COLUMNS))
+    write_csv(out / "suspect_labels.csv", pd.DataFrame(listed, columns=SUSPECT_COLUMNS))
     write_json(
         out / "summary.json",
         {
@@ -114,15 +114,19 @@ def _of_seed(dataset: TextDataset, weights: Path, probabilities: NDArray[np.floa
 
 def _together(found: list[pd.DataFrame]) -> pd.DataFrame:
     """A row a text. Where seeds drew other lots for a tie of votes, the label is that of the first."""
-    groups = pd.concat(found).groupby("sample_id", sort=True)
-    rows = groups.first().reset_index()
-    mean = np.stack([np.mean(np.stack(group.to_list()), axis=0) for _, group in groups["probabilities"]])
+    rows_of_all = pd.concat(found)
+    groups = rows_of_all.groupby("sample_id", sort=True)
+    rows, weights = groups.first().reset_index(), groups["weight"].agg(["mean", "count"])
+    place = np.searchsorted(rows["sample_id"].to_numpy(str), rows_of_all["sample_id"].to_numpy(str))
+    mean = np.zeros((len(rows), len(found[0]["probabilities"].iloc[0])))
+    np.add.at(mean, place, np.stack(rows_of_all["probabilities"].tolist()))
+    mean /= groups.size().to_numpy()[:, None]
     guess = mean.argmax(axis=1)
     observed = np.where(rows["label"] == UNKNOWN, guess, rows["label"])
     each = np.arange(len(rows))
     return rows.assign(
-        weight=groups["weight"].mean().to_numpy(),
-        seeds=groups["weight"].count().to_numpy(),
+        weight=weights["mean"].to_numpy(),
+        seeds=weights["count"].to_numpy(),
         guess=guess,
         suspicion=mean[each, guess] - mean[each, observed],
     )
@@ -138,16 +142,15 @@ def _named(rows: pd.DataFrame, names: NDArray[np.str_], columns: dict[str, str])
 
 def _check(suspects: pd.DataFrame) -> list[dict[str, Any]] | None:
     """Of the first suspects: how many are wrong, how many suggestions right; None where clean labels are unknown."""
-    if not len(suspects) or (suspects["clean"] == UNKNOWN).any():
+    observed, guess, clean = (suspects[name].to_numpy(int) for name in ("label", "guess", "clean"))
+    if not len(suspects) or np.any(clean == UNKNOWN):
         return None
-    rows = []
-    for count in dict.fromkeys([*(first for first in FIRST if first < len(suspects)), len(suspects)]):
-        part = suspects.head(count)
-        rows.append(
-            {
-                "first": count,
-                "wrong": int((part["label"] != part["clean"]).sum()),
-                "suggested_right": int((part["guess"] == part["clean"]).sum()),
-            }
-        )
-    return rows
+    counts = dict.fromkeys([*(first for first in FIRST if first < len(suspects)), len(suspects)])
+    return [
+        {
+            "first": count,
+            "wrong": int(np.sum(observed[:count] != clean[:count])),
+            "suggested_right": int(np.sum(guess[:count] == clean[:count])),
+        }
+        for count in counts
+    ]

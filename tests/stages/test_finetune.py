@@ -116,8 +116,8 @@ def test_weights_are_means_of_what_the_network_says(data, tmp_path):
     finetuned(data, tmp_path / "r", "meta_r")
     table = pd.read_parquet(tmp_path / "r" / "weights.parquet")
     assert list(table) == ["sample_id", "weight", "loss"]
-    assert table["weight"].between(0, 1).all()
-    assert table["weight"].nunique() > 10
+    assert np.all((table["weight"].to_numpy() > 0) & (table["weight"].to_numpy() < 1))
+    assert len(set(table["weight"].tolist())) > 10
     finetuned(data, tmp_path / "rc", "meta_rc")
     corrected = pd.read_parquet(tmp_path / "rc" / "weights.parquet").filter(like="corrected_")
     np.testing.assert_allclose(corrected.sum(axis=1), 1.0, rtol=1e-6)
@@ -267,13 +267,14 @@ def test_suspects_are_what_the_models_contradict(data, results, tmp_path):
     train = text_manifest.load(data / "texts.parquet", data / "seed0" / "manifest.parquet").split("train")
     assert set(weights["sample_id"]) == set(train.sample_id)
     assert weights["weight"].is_monotonic_increasing
-    assert weights["weight"].mean() == pytest.approx(1.0, abs=1e-4)
+    assert np.mean(weights["weight"].to_numpy()) == pytest.approx(1.0, abs=1e-4)
     assert summary["suspects"] == len(suspects) > 0
-    assert (suspects["observed"] != suspects["suggested"]).all()
+    observed = suspects["observed"].tolist()
+    assert all(mine != theirs for mine, theirs in zip(observed, suspects["suggested"].tolist(), strict=True))
     assert suspects["suspicion"].is_monotonic_decreasing
     clean = dict(zip(train.sample_id, train.clean_label, strict=True))
     names = ["cooking", "finance", "health", "travel"]
-    wrong = sum(names[clean[row.sample_id]] != row.observed for row in suspects.itertuples())
+    wrong = sum(names[clean[i]] != name for i, name in zip(suspects["sample_id"].tolist(), observed, strict=True))
     assert summary["checked"][-1]["wrong"] == wrong
 
 

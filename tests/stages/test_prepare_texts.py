@@ -43,8 +43,8 @@ def test_every_text_stands_in_one_split_with_the_labels_of_its_source(data):
     assert load(data / "texts.parquet", data / "seed0" / "manifest.parquet").split("test").known
     assert list(rows) == ["sample_id", "split", "label", "clean_label", "majority_vote", "dawid_skene"]
     assert rows["sample_id"].is_unique and set(rows["sample_id"]) == set(texts["sample_id"])
-    clean = texts.set_index("sample_id")["clean_label"]
-    assert (rows["clean_label"].to_numpy() == clean[rows["sample_id"]].to_numpy()).all()
+    clean = dict(zip(texts["sample_id"].tolist(), texts["clean_label"].tolist(), strict=True))
+    assert rows["clean_label"].tolist() == [clean[sample_id] for sample_id in rows["sample_id"].tolist()]
     counts = rows["split"].value_counts().to_dict()
     assert counts == facts(data)["examples"]
     assert counts["train"] + counts["uncovered"] == SIZES["train"] and counts["uncovered"] > 0
@@ -218,7 +218,7 @@ def test_votes_that_are_not_there_and_heads_that_do_not_fit_are_one_line(tmp_pat
     with pytest.raises(SamaError, match="method dawid_skene: the training texts have no votes of labelling functions"):
         texts.training("dawid_skene", "majority_vote")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "tokenizer")
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     for folder, model, masked, message in (
         ("other", BertForSequenceClassification(BertConfig(vocab_size=30, **sizes)), False, "they do not match"),
         ("gpt2", GPT2Config(n_embd=8, n_layer=1, n_head=1, pad_token_id=0), True, "a gpt2 has no head of masked"),
