@@ -50,7 +50,9 @@ STAGES: dict[str, Stage] = {
     "summarize-texts": Stage("sama.stages.summarize_texts", "texts: one summary over all seeds"),
     "suspect-texts": Stage("sama.stages.suspect_texts", "texts: weights and suspect labels as CSV, for their owner"),
     "export-text": Stage("sama.stages.export_text", "texts: the best model as transformers reads it, with a card"),
+    "report-texts": Stage("sama.stages.report_texts", "texts: figures and the self-contained report"),
     "track": Stage("sama.stages.track", "mirror the results into MLflow"),
+    "track-texts": Stage("sama.stages.track_texts", "texts: mirror the results into MLflow"),
 }
 TOOLS = {
     "init": "write a configuration for your own images or texts",

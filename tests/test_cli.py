@@ -32,7 +32,9 @@ def test_help_lists_the_stages_in_order_and_imports_next_to_nothing() -> None:
     text, modules = shown.rsplit("\n", 2)[0], set(shown.rsplit("\n", 2)[1].split())
     names = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and not line.startswith("   ")]
     stages = ["prepare", "meta-train", "observe", "score", "select", "suspects", "retrain", "evaluate", "summarize"]
-    both = [*stages, "report", "track", "init", "launch", "config", "pipeline"]
+    texts = ["prepare-texts", "tune", "finetune", "evaluate-texts", "summarize-texts", "suspect-texts", "export-text"]
+    stages += ["report", *texts, "report-texts", "track", "track-texts"]
+    both = [*stages, "init", "launch", "config", "pipeline"]
     assert [name for name in names if name in both] == both
     assert set(both) == {*cli.STAGES, *cli.TOOLS}
     heavy = {"torch", "pandas", "numpy", "pydantic", "yaml", "rich", "mlflow", "submitit", "snakemake", "dvc"}

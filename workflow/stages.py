@@ -29,9 +29,19 @@ PHASES = {
     "report": ("report",),
 }
 NEVER_PARAMETERS = ("launcher",)  # who carries a job must not decide whether it runs again
-TEXTS = ("prepare_texts", "tune", "finetune", "evaluate_texts", "summarize_texts", "suspect_texts", "export_text")
+TEXTS = (
+    "prepare_texts",
+    "tune",
+    "finetune",
+    "evaluate_texts",
+    "summarize_texts",
+    "suspect_texts",
+    "export_text",
+    "report_texts",
+)
 UNRECORDED = {
     "track": "the MLflow database is state of the machine, not a result",
+    "track_texts": "the same",
     **dict.fromkeys(TEXTS, "dvc.yaml records the experiment of config/config.yaml, which is on images"),
 }
 HEADER = "# Written by `python -m workflow.stages`: the config sections and the modules of each stage.\n"

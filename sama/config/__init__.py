@@ -65,6 +65,7 @@ __all__ = [
     "TrainingConfig",
     "TuningConfig",
     "dump_yaml",
+    "flatten",
     "json_schema",
     "load",
     "load_any",
@@ -213,6 +214,17 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
         else:
             merged[key] = value
     return merged
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def load(paths: Sequence[Path]) -> Config:

@@ -142,17 +142,8 @@ def _summary(path: Path) -> dict[str, Any]:
     if not summary["pruned"]:
         raise SamaError(f"{path}: expected at least one method under 'pruned', got none")
     for key in MEMBERS:
-        _check_lists(path, key, summary[key], len(summary["seeds"]))
+        reading.check_lists(path, key, summary[key], len(summary["seeds"]))
     return summary
-
-
-def _check_lists(path: Path, where: str, value: Any, count: int) -> None:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_lists(path, f"{where}.{key}", inner, count)
-        return
-    if not isinstance(value, list) or len(value) != count or not all(isinstance(v, int | float) for v in value):
-        raise SamaError(f"{path}: {where}: expected {count} numbers, one a seed, got {value!r}")
 
 
 def _ordered(by_method: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:

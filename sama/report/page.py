@@ -4,13 +4,14 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import jinja2
 import yaml
 from markupsafe import Markup
 
-from sama.config import Config
+from sama.config import Config, TextsConfig
+from sama.files import write_text
 from sama.report import suspects, tables, words
 from sama.report.compare import spread
 from sama.report.findings import findings
@@ -20,7 +21,7 @@ from sama.report.style import MUTED, label, looks
 from sama.report.tables import Table
 from sama.report.template import CSS, HTML
 
-DEFAULT_EXPERIMENT = Config.model_fields["experiment"].default
+DEFAULTS = {Config: "config/config.yaml", TextsConfig: "config/texts.yaml"}
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,25 @@ def render(results: Results, config: Config, drawings: Mapping[str, Drawing]) ->
         sections=sections(results, config, drawings),
         source=f"results/{results.experiment}/summary.json",
     )
+    return show(page)
+
+
+def show(page: Page) -> str:
+    """The page as HTML text; all words in it are escaped."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.filters["unbroken"] = unbroken
     return environment.from_string(HTML).render(page=page, css=Markup(CSS))
+
+
+def write(out: Path, html: str, drawings: Mapping[str, Drawing]) -> None:
+    """Write OUT/figures/NAME.svg, remove those of other names, and write OUT/index.html."""
+    (out / "index.html").unlink(missing_ok=True)  # it comes back last: where it stands, the figures fit it
+    for stale in (out / "figures").glob("*.svg"):
+        if stale.stem not in drawings:
+            stale.unlink()
+    for name, drawing in drawings.items():
+        write_text(out / "figures" / f"{name}.svg", drawing.svg)
+    write_text(out / "index.html", html)
 
 
 def unbroken(text: str) -> str:
@@ -122,20 +139,21 @@ def tiles(results: Results) -> list[Tile]:
     if focus in results.detection:
         auc = spread(results.detection[focus]["auc"])
         text = f"AUC of finding wrong labels by {label(focus)}"
-        found.append(_tile(words.auc_text(auc), text, looks([focus])[focus].colour))
+        found.append(tile(words.auc_text(auc), text, looks([focus])[focus].colour))
     for method in shown:
         text = f"test accuracy, {words.percent(ratio)} {words.pruned_by(method)}"
-        found.append(_tile(words.accuracy_text(spread(at[method])), text, looks([method])[method].colour))
+        found.append(tile(words.accuracy_text(spread(at[method])), text, looks([method])[method].colour))
     for values, text, colour in (
         (results.full, "test accuracy, trained on all observed labels", MUTED),
         (results.clean, "test accuracy, trained on all clean labels: an upper bound", "var(--ink)"),
     ):
         if values:
-            found.append(_tile(words.accuracy_text(spread(values)), text, colour))
+            found.append(tile(words.accuracy_text(spread(values)), text, colour))
     return found
 
 
-def _tile(value: str, text: str, colour: str) -> Tile:
+def tile(value: str, text: str, colour: str) -> Tile:
+    """A headline number; the spread of '97.5 ± 0.4 %' is set apart."""
     number, plus_minus, deviation = value.partition(" ± ")
     if plus_minus:
         unit = " %" if deviation.endswith(" %") else ""
@@ -175,7 +193,8 @@ def sections(results: Results, config: Config, drawings: Mapping[str, Drawing]) 
         parts.append(
             Section("agreement", "Agreement of the scores", [], pictures("rank_correlation", "shared"), shared)
         )
-    overlap = tables.overlap_table(results)
+    note = "Counted by content: the same pixels under two ids."
+    overlap = tables.overlap_table(list(results.overlap.values()), "Images", note)
     data = [tables.splits_table(results), *([overlap] if overlap else [])]
     texts = [data_text(config), *skipped_text(results.dataset.get("skipped", []))]
     if overlap is None and all(results.overlap.values()):
@@ -203,18 +222,19 @@ def skipped_text(skipped: list[str]) -> list[str]:
     return [f"{count} corrupt and left out: {', '.join(skipped[:10])}{', …' if len(skipped) > 10 else ''}."]
 
 
-def reproduction(config: Config) -> tuple[str, str]:
+def reproduction(config: Config | TextsConfig) -> tuple[str, str]:
     """The command that makes these results, and a sentence about it."""
     how = "In a clone of the repository, with the configuration below saved as experiment.yaml"
-    if config.experiment == DEFAULT_EXPERIMENT:
-        how += " (or, if config/config.yaml is unchanged, by make reproduce alone)"
+    if config.experiment == type(config).model_fields["experiment"].default:
+        how += f" (or, if {DEFAULTS[type(config)]} is unchanged, by make reproduce alone)"
     return "make reproduce CONFIG=experiment.yaml", how + ":"
 
 
-def shown_config(config: Config) -> str:
+def shown_config(config: Config | TextsConfig) -> str:
     """The merged configuration without what belongs to a machine: where data lie, who carries the jobs."""
     values = config.model_dump(mode="json", exclude={"data_root", "launcher"})
-    path = values["data"]["path"]
-    if path and PurePath(path).is_absolute():
-        values["data"]["path"] = PurePath(path).name
+    for section, key in (("data", "path"), ("model", "name")):
+        place = values[section][key]
+        if place and PurePath(place).is_absolute():
+            values[section][key] = PurePath(place).name
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,15 @@ from sama.errors import SamaError
 from sama.files import read_json, read_parquet
 
 Metrics = dict[str, NDArray[np.float64]]  # "step" and each metric, one entry a line, NaN where a line has none
+
+
+class Identified(Protocol):
+    """Examples of a split, of whatever kind, sorted by their ids."""
+
+    @property
+    def sample_id(self) -> NDArray[np.str_]:
+        """[n]"""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Suspects:
     labels: pd.DataFrame  # sample_id, observed, suggested, suspicion, held_out, weight
 
 
-def columns(path: Path, names: Sequence[str], train: Split, where: Path) -> list[NDArray[np.float64]]:
+def columns(path: Path, names: Sequence[str], train: Identified, where: Path) -> list[NDArray[np.float64]]:
     """The columns of a table that has one row for each example of `train` (of the manifest `where`), in its order."""
     frame = read_parquet(path, ["sample_id", *names])
     ids = frame["sample_id"].to_numpy(str)
@@ -108,18 +117,33 @@ def training(path: Path) -> Training:
 
 def suspects(folder: Path) -> Suspects:
     """Both files of the stage `suspects` that the report shows."""
-    path = folder / "suspect_labels.csv"
+    names = ["sample_id", "observed", "suggested", "suspicion", "held_out", "weight"]
+    labels = table(folder / "suspect_labels.csv", names, ("weight",))
+    return Suspects(read_json(folder / "summary.json"), labels)
+
+
+def table(path: Path, names: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    """The columns `names` of a CSV file, as they are written; `numbers` as numbers, NaN where one is empty."""
     try:
-        labels = pd.read_csv(path, dtype=str, keep_default_na=False)  # classes may be called NA, or 1
-        names = ["sample_id", "observed", "suggested", "suspicion", "held_out", "weight"]
-        if missing := [name for name in names if name not in labels]:
-            raise SamaError(f"{path}: expected a column {missing[0]!r}, got {', '.join(labels)}")
-        labels = pd.DataFrame(labels, columns=names).replace({"weight": {"": "nan"}}).astype({"weight": float})
+        content = pd.read_csv(path, dtype=str, keep_default_na=False)  # classes may be called NA, or 1
+        if missing := [name for name in names if name not in content]:
+            raise SamaError(f"{path}: expected a column {missing[0]!r}, got {', '.join(content)}")
+        chosen = pd.DataFrame(content, columns=list(names)).replace({name: {"": "nan"} for name in numbers})
+        return chosen.astype(dict.fromkeys(numbers, float))
     except FileNotFoundError as error:
         raise SamaError(f"{path}: missing") from error
     except ValueError as error:
-        raise SamaError(f"{path}: not the table of suspect labels ({error})") from error
-    return Suspects(read_json(folder / "summary.json"), labels)
+        raise SamaError(f"{path}: not the table that was expected ({error})") from error
+
+
+def check_lists(path: Path, where: str, value: Any, count: int) -> None:
+    """Refuse what is not, in mappings of any depth, a list of `count` numbers; `where` it stands in the file `path`."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            check_lists(path, f"{where}.{key}", inner, count)
+        return
+    if not isinstance(value, list) or len(value) != count or not all(isinstance(v, int | float) for v in value):
+        raise SamaError(f"{path}: {where}: expected {count} numbers, one a seed, got {value!r}")
 
 
 def metrics(path: Path) -> Metrics:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def accuracy_table(results: Results) -> Table:
     ):
         if values:
             rows.append([Cell(name), Cell(accuracy_text(spread(values)), span=len(ratios))])
-    notes = [f"Test accuracy, {_spread_words(len(results.seeds))}.", *_bold_notes(results, leaders)]
+    notes = [f"Test accuracy, {spread_words(len(results.seeds))}.", *_bold_notes(results, leaders)]
     return Table("Test accuracy", ["Method", *(f"{percent(ratio)} pruned" for ratio in ratios)], rows, notes)
 
 
@@ -72,7 +73,8 @@ def _gaps(results: Results, focus: str) -> list[Cell]:
     return cells
 
 
-def _spread_words(count: int) -> str:
+def spread_words(count: int) -> str:
+    """What 'mean ± sd' is over."""
     return "one seed" if count == 1 else f"mean ± 1 sd of {seeds_text(count)}"
 
 
@@ -116,7 +118,7 @@ def detection_table(results: Results) -> Table:
         for method, values in results.detection.items()
     ]
     rule = "; bold by the same rule as above" if any(first.clear for first in leaders.values()) else ""
-    notes = [f"Over all training examples, {_spread_words(len(results.seeds))}{rule}."]
+    notes = [f"Over all training examples, {spread_words(len(results.seeds))}{rule}."]
     return Table("Wrong labels found", ["Method", "AUC", "Average precision"], rows, notes)
 
 
@@ -130,7 +132,7 @@ def kept_noise_table(results: Results) -> Table:
         for method, by_ratio in results.kept_noise.items()
     ]
     before = _exact(results.noise("train"))
-    note = f"{sentence(_spread_words(len(results.seeds)))}; before pruning: {before}."
+    note = f"{sentence(spread_words(len(results.seeds)))}; before pruning: {before}."
     header = ["Method", *(f"{percent(ratio)} pruned" for ratio in results.ratios)]
     return Table("Mislabelled among the kept examples", header, rows, [note])
 
@@ -171,7 +173,7 @@ def shared_table(results: Results) -> Table:
     rows.append([Cell("Two random lists, on average"), *chance])
     header = ["Method", *(f"{percent(ratio)} pruned" for ratio in results.ratios)]
     note = (
-        f"{sentence(_spread_words(len(results.seeds)))}. The share of a kept list that is also kept by {label(focus)}."
+        f"{sentence(spread_words(len(results.seeds)))}. The share of a kept list that is also kept by {label(focus)}."
     )
     return Table(f"Kept in common with {label(focus)}", header, rows, [note])
 
@@ -188,7 +190,7 @@ def splits_table(results: Results) -> Table:
             continue
         parts = [data.split(split) for data in results.data.values()]
         classes = [len(np.unique(part.label)) for part in parts]
-        cells = [Cell(split), Cell(_range([len(part) for part in parts])), Cell(_range(classes))]
+        cells = [Cell(split), Cell(range_text([len(part) for part in parts])), Cell(range_text(classes))]
         if results.clean_known:
             wrong = results.noise(split)
             cells.append(Cell(_exact(wrong) if max(wrong) else "none"))
@@ -202,19 +204,19 @@ def _exact(fractions: Sequence[float]) -> str:
     return percent(fractions[0]) if max(fractions) - min(fractions) < 0.0005 else accuracy_text(spread(fractions))
 
 
-def _range(values: Sequence[int]) -> str:
+def range_text(values: Sequence[int]) -> str:
+    """'1,200', or '1,190–1,210' where seeds differ."""
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
 
 
-def overlap_table(results: Results) -> Table | None:
-    """Pair of splits -> contents that stand in both, a range where seeds differ; None where all are zero."""
-    reports = list(results.overlap.values())
+def overlap_table(reports: Sequence[Mapping[str, Any]], kind: str, note: str) -> Table | None:
+    """Pair of splits -> contents that stand in both, a range where reports differ; None where all are zero."""
     pairs = sorted({pair for report in reports for pair in report})
     if not any(report[pair]["shared"] for report in reports for pair in report):
         return None
     rows = [
-        [Cell(pair.replace("/", " and ")), Cell(_range([int(r[pair]["shared"]) for r in reports if pair in r]))]
+        [Cell(pair.replace("/", " and ")), Cell(range_text([int(r[pair]["shared"]) for r in reports if pair in r]))]
         for pair in pairs
     ]
-    return Table("Overlap", ["Splits", "Images in both"], rows, ["Counted by content: the same pixels under two ids."])
+    return Table("Overlap", ["Splits", f"{kind} in both"], rows, [note])

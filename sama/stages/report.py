@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from sama.config import Config
 from sama.errors import SamaError
-from sama.files import write_text
 from sama.report import captions, cost_figures, figures, heat_maps, page, style, suspects, weight_figures
 from sama.report.agreement import by_likeness, spaced
 from sama.report.budget import total_cost
@@ -39,14 +38,7 @@ def run(*, results: Path, out: Path, data_root: Path | None = None, config: Conf
     results, out = Path(results), Path(out)
     loaded = load(results, config.scores.methods, data_root)
     drawings = draw(loaded)
-    html = page.render(loaded, config, drawings)
-    (out / "index.html").unlink(missing_ok=True)  # it comes back last: where it stands, the figures fit it
-    for stale in (out / "figures").glob("*.svg"):
-        if stale.stem not in drawings:
-            stale.unlink()
-    for name, drawing in drawings.items():
-        write_text(out / "figures" / f"{name}.svg", drawing.svg)
-    write_text(out / "index.html", html)
+    page.write(out, page.render(loaded, config, drawings), drawings)
 
 
 def draw(results: Results) -> dict[str, Drawing]:

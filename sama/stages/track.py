@@ -1,35 +1,16 @@
 """Mirror an experiment's results into the MLflow database; its sole writer.
 
-What stands there: one run for the experiment (figures, configuration, data set), below it in the list one run for each
-cell (meta training, full, clean, each method and ratio) with mean and standard deviation over the seeds, and below
-each cell one run a seed with its parameters, learning curves, final metrics and data set. Only files that the
-configuration asks for are read, so a leftover of a dropped method never shows up.
+The cells are meta training, full, clean, each method and ratio; `sama.stages._tracked` says what stands there of each.
 """
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from sama import tracking
 from sama.config import Config
 from sama.errors import SamaError
-from sama.files import read_json, sha256, write_json
-
-Curve = list[tuple[int, dict[str, float]]]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One trained thing: its folder for each seed, what it was configured with, and its final metrics by seed."""
-
-    name: str
-    folder: str
-    params: Mapping[str, Any]
-    finals: Sequence[Mapping[str, float]]
+from sama.files import read_json
+from sama.stages._tracked import Cell, Source, describe, finals, mirror, params
 
 
 def run(*, results: Path, database: Path, artifacts: Path, out: Path, config: Config) -> None:
@@ -45,38 +26,24 @@ def run(*, results: Path, database: Path, artifacts: Path, out: Path, config: Co
     Raises:
         SamaError: a result file is missing or does not fit the configuration, or the database cannot be used.
     """
-    summary = read_json(results / "summary.json")
-    runs = describe(results, config, summary)
-    done = tracking.mirror(database, artifacts, config.experiment, runs)
-    write_json(out, {"experiment": config.experiment, "runs": {item.name: item.key for item in runs}})
-    print(f"{config.experiment}: {done.kept} runs kept, {done.written} written, {done.deleted} deleted in {database}")
-
-
-def describe(results: Path, config: Config, summary: Mapping[str, Any]) -> list[tracking.Run]:
-    """Every run of the experiment, in the order of the dashboard, each parent before its children."""
-    data = read_json(results / "data" / "dataset.json")
-    groups: list[tracking.Run] = []
-    for cell in cells(config, summary):
-        children = [_child(results, config, data, cell, position) for position in range(len(config.seeds))]
-        parent = _parent(config, cell, children)
-        groups.append(parent)
-        groups.extend(replace(child, parent=parent.key) for child in children)
-    return [_overview(results, config, data, groups), *groups]
+    summary, data = read_json(results / "summary.json"), read_json(results / "data" / "dataset.json")
+    source = Source(data["source"], data["content_hash"], data["examples"])
+    mirror(database, artifacts, out, config, describe(results, config, source, cells(config, summary), "accuracy"))
 
 
 def cells(config: Config, summary: Mapping[str, Any]) -> list[Cell]:
     """The cells of the experiment: upper bound, baseline, meta training, then methods by ratio."""
     shared = {"data": config.data, "model": config.model}
-    training = _params(config, {**shared, "training": config.training})
-    meta = _params(config, {**shared, "meta": config.meta})
+    training = params(config, {**shared, "training": config.training})
+    meta = params(config, {**shared, "meta": config.meta})
     found: list[Cell] = []
-    for name, folder, params, more in (
+    for name, folder, given, more in (
         ("clean", "models/seed{}/clean", training, ()),
         ("full", "models/seed{}/full", training, ()),
         ("meta", "meta/seed{}", meta, _of_method(summary, "meta_weight")),
     ):
         if summary[name]:
-            found.append(Cell(name, folder, params, _finals(config, summary[name], *more)))
+            found.append(Cell(name, folder, given, finals(config, summary[name], *more)))
     for method in config.scores.methods:
         for ratio in config.selection.pruning_ratios:
             name = f"{method}_{ratio}"
@@ -85,8 +52,8 @@ def cells(config: Config, summary: Mapping[str, Any]) -> list[Cell]:
             except KeyError as error:
                 raise SamaError(f"summary.json: expected pruned.{method}.{ratio}, got none") from error
             own = {"method": method, "pruning_ratio": ratio, "selection.strategy": config.selection.strategy}
-            finals = _finals(config, entry, *_of_method(summary, method))
-            found.append(Cell(name, f"models/seed{{}}/{name}", {**own, **training}, finals))
+            values = finals(config, entry, *_of_method(summary, method))
+            found.append(Cell(name, f"models/seed{{}}/{name}", {**own, **training}, values))
     return found
 
 
@@ -96,141 +63,3 @@ def _of_method(summary: Mapping[str, Any], method: str) -> tuple[Mapping[str, An
     cost = summary["search_cost"].get(method)
     named = {f"noise_detection/{name}": values for name, values in detection.items()}
     return named, {} if cost is None else {"search_cost": cost}
-
-
-def _finals(config: Config, entry: Mapping[str, Any], *more: Mapping[str, Any]) -> list[dict[str, float]]:
-    """Lists over seeds, metric -> values, turned into one mapping a seed. A null says: not defined here."""
-    merged = {f"test/{name}": values for name, values in entry.items()}
-    for item in more:
-        merged.update(item)
-    for name, values in merged.items():
-        if len(values) != len(config.seeds):
-            raise SamaError(f"summary.json: expected {len(config.seeds)} values of {name}, got {len(values)}")
-    return [
-        {name: values[position] for name, values in merged.items() if values[position] is not None}
-        for position in range(len(config.seeds))
-    ]
-
-
-def _params(config: Config, sections: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {"threads": config.runtime.threads}
-    for name, section in sections.items():
-        flat.update(flatten(section.model_dump(mode="json"), f"{name}."))
-    return flat
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def read_curve(path: Path) -> Curve:
-    """The lines of a metrics.jsonl as (step, metrics)."""
-    curve: Curve = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise SamaError(f"{path}: missing") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            point = json.loads(line)
-            step = point.pop("step")
-        except (json.JSONDecodeError, KeyError, AttributeError) as error:
-            raise SamaError(f"{path}:{number}: expected an object with a step, got {line[:80]!r}") from error
-        curve.append((step, _numbers(point)))
-    return curve
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
-
-
-def _child(results: Path, config: Config, data: Mapping[str, Any], cell: Cell, position: int) -> tracking.Run:
-    seed = config.seeds[position]
-    folder = results / cell.folder.format(seed)
-    facts = read_json(folder / "summary.json")
-    if "content_hash" not in facts:
-        raise SamaError(f"{folder / 'summary.json'}: expected a key content_hash, got {', '.join(sorted(facts))}")
-    curve = read_curve(folder / "metrics.jsonl")
-    cost = {f"cost.{name}": value for name, value in facts.get("cost", {}).items()}
-    seen = {name for _, values in curve for name in values}
-    rest = {name: value for name, value in facts.get("metrics", {}).items() if name not in seen}
-    final = _numbers({**rest, **cell.finals[position]})
-    manifest = read_json(results / "data" / f"seed{seed}" / "manifest.json")
-    return tracking.Run(
-        key=tracking.run_key(config.experiment, cell.name, seed, facts["content_hash"]),
-        name=f"{cell.name} seed {seed}",
-        tags={"sama.cell": cell.name, "sama.seed": str(seed), "sama.level": "seed"},
-        params={"seed": seed, **cost, **cell.params},
-        metrics=[*curve, (curve[-1][0] if curve else 0, final)],
-        data_set=tracking.DataSet(
-            name=data["source"],
-            digest=manifest["content_hash"],
-            source=f"results/{config.experiment}/data/seed{seed}/manifest.parquet",
-            facts={"examples": data["examples"], "seed": seed},
-        ),
-    )
-
-
-def _parent(config: Config, cell: Cell, children: Sequence[tracking.Run]) -> tracking.Run:
-    return tracking.Run(
-        key=tracking.run_key(config.experiment, cell.name, None, sha256(*(child.key for child in children))),
-        name=cell.name,
-        tags={"sama.cell": cell.name, "sama.level": "cell"},
-        params={"seeds": list(config.seeds), **cell.params},
-        metrics=over_seeds([child.metrics for child in children]),
-    )
-
-
-def over_seeds(curves: Sequence[Sequence[tuple[int, Mapping[str, float]]]]) -> Curve:
-    """Mean and sample standard deviation of each metric at each step that all curves have; one seed: the mean alone."""
-    points: list[dict[tuple[int, str], float]] = [
-        {(step, name): value for step, values in curve for name, value in values.items()} for curve in curves
-    ]
-    combined: dict[int, dict[str, float]] = {}
-    for step, name in points[0]:
-        if all((step, name) in other for other in points):
-            values = [other[step, name] for other in points]
-            at_step = combined.setdefault(step, {})
-            at_step[f"{name}_mean"] = fmean(values)
-            if len(values) > 1:
-                at_step[f"{name}_sd"] = stdev(values)
-    return sorted(combined.items())
-
-
-def _overview(results: Path, config: Config, data: Mapping[str, Any], runs: Sequence[tracking.Run]) -> tracking.Run:
-    """The run of the experiment itself: how each cell did, the figures, the configuration, the data."""
-    figures = sorted((results / "report" / "figures").glob("*.svg"))
-    files = {"config.yaml": results / "config.yaml", "summary.json": results / "summary.json"}
-    files.update({f"figures/{path.name}": path for path in figures})
-    accuracies = {
-        f"accuracy/{run.name}": values["test/accuracy_mean"]
-        for run in runs
-        if run.parent is None
-        for _, values in run.metrics
-        if "test/accuracy_mean" in values
-    }
-    return tracking.Run(
-        key=tracking.run_key(config.experiment, "experiment", None, sha256(*(run.key for run in runs))),
-        name=config.experiment,
-        tags={"sama.cell": "experiment", "sama.level": "experiment"},
-        params=flatten(config.model_dump(mode="json", exclude={"launcher", "data_root"})),
-        metrics=[(0, accuracies)],
-        data_set=tracking.DataSet(
-            name=data["source"],
-            digest=data["content_hash"],
-            source=f"results/{config.experiment}/data",
-            facts={"examples": data["examples"]},
-        ),
-        artifacts=files,
-    )

@@ -3,7 +3,6 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -11,32 +10,16 @@ import pytest
 
 from sama.errors import SamaError
 from sama.files import read_json, read_parquet, write_json, write_parquet
+from sama.report import page
 from sama.report.page import Drawing
 from sama.scores import SCORES
 from sama.stages import report
+from tests.pages import Page
 from tests.planted_results import build, edit_summary
 
 AGREEMENT = {"rank_correlation", "shared"}
 ALL = AGREEMENT | {"accuracy", "cost_and_accuracy", "detection", "images", "learning_curves", "scatter", "search_cost"}
 ALL |= {"suspects", "weights"}
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, ids, and the text outside style sheets."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.words: list[str] = []
-        self.feed(html)
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_data(self, data: str) -> None:
-        if self.tags and self.tags[-1][0] != "style":
-            self.words.append(data)
 
 
 def run(results: Path, config, out: Path | None = None) -> Page:
@@ -290,7 +273,7 @@ def test_broken_metrics_are_named_by_line(copy):
 
 def test_a_disk_that_fills_up_leaves_no_page(copy, quick, monkeypatch):
     results, config = copy
-    write, written = report.write_text, []
+    write, written = page.write_text, []
 
     def full(path, text):
         if len(written) == 3:
@@ -298,7 +281,7 @@ def test_a_disk_that_fills_up_leaves_no_page(copy, quick, monkeypatch):
         written.append(path)
         write(path, text)
 
-    monkeypatch.setattr(report, "write_text", full)
+    monkeypatch.setattr(page, "write_text", full)
     with pytest.raises(OSError, match="No space"):
         report.run(results=results, out=results / "report", config=config)
     assert not (results / "report/index.html").exists()

@@ -137,15 +137,11 @@ use rule finetune as finetune_meta with:
         method="|".join(WATCHED or ["none"]),
 
 
-def cells(seed):
-    """What evaluation reads of the finetunings of a seed."""
+def cells(seed, files=("model.safetensors", "summary.json", "metrics.jsonl")):
+    """Files of the finetunings of a seed, and the weights of those that have some."""
     folder = f"{RESULTS}/models/seed{seed}"
-    files = [
-        f"{folder}/{method}/{file}"
-        for method in METHODS
-        for file in ("model.safetensors", "summary.json", "metrics.jsonl")
-    ]
-    return files + [f"{folder}/{method}/weights.parquet" for method in WATCHED]
+    found = [f"{folder}/{method}/{file}" for method in METHODS for file in files]
+    return found + [f"{folder}/{method}/weights.parquet" for method in WATCHED]
 
 
 rule phase_finetune:
@@ -284,9 +280,74 @@ rule phase_evaluate:
         rules.export_text.output,
 
 
+rule report_texts:
+    input:
+        src=sources("report_texts"),
+        summary=rules.summarize_texts.output.summary,
+        data=rules.prepare_texts.output,
+        tuning=expand(rules.tune.output, method=METHODS),
+        models=[cells(seed, files=["metrics.jsonl"]) for seed in SEEDS],
+        suspects=rules.suspect_texts.output,
+    output:
+        page=f"{RESULTS}/report/index.html",
+        figures=directory(f"{RESULTS}/report/figures"),
+    log:
+        f"{LOGS}/report_texts.log",
+    benchmark:
+        f"{LOGS}/benchmarks/report_texts.tsv"
+    conda:
+        "../../envs/sama.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        config=settings("report_texts"),
+        settings=SETTINGS,
+        results=subpath(input.summary, parent=True),
+        folder=subpath(output.page, parent=True),
+    shell:
+        "exec python -m sama.cli report-texts --config {params.settings} --results {params.results} --out {params.folder} &> {log}"
+
+
+rule phase_report:
+    input:
+        rules.report_texts.output,
+
+
+# The MLflow dashboard: a mirror of the results, never one of them.
+rule track_texts:
+    input:
+        src=sources("track_texts"),
+        summary=rules.summarize_texts.output.summary,
+        data=rules.prepare_texts.output,
+        tuning=expand(rules.tune.output, method=METHODS),
+        models=[cells(seed, files=["metrics.jsonl", "summary.json"]) for seed in SEEDS],
+        figures=rules.report_texts.output.figures,
+    output:
+        f".mlflow/{CONFIG.experiment}.json",
+    log:
+        f"{LOGS}/track_texts.log",
+    benchmark:
+        f"{LOGS}/benchmarks/track_texts.tsv"
+    conda:
+        "../../envs/sama.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        config=settings("track_texts"),
+        settings=SETTINGS,
+        results=subpath(input.summary, parent=True),
+        database="mlflow.db",
+        artifacts="mlartifacts",
+    shell:
+        "exec python -m sama.cli track-texts --config {params.settings} --results {params.results} --database {params.database}"
+        " --artifacts {params.artifacts} --out {output} &> {log}"
+
+
 # what a run is to make
 TARGETS = [
     rules.phase_prepare.input,
     rules.phase_finetune.input,
     rules.phase_evaluate.input,
+    rules.phase_report.input,
+    rules.track_texts.output,
 ]
