@@ -278,11 +278,6 @@ meta:
 finetuning:
   methods: [{methods}]  # meta_r: weights; meta_rc: weights and corrected labels
 
-tuning:
-  seeds: [100]
-  grids:
-    default:  # every method is tuned on these, by validation
-      - {{training: {{optimizer: {{learning_rate: 0.0005}}}}}}
-      - {{training: {{optimizer: {{learning_rate: 0.001}}}}}}
-      - {{training: {{optimizer: {{learning_rate: 0.002}}}}}}
+# Every method is tuned on validation, on the grids of config/texts.yaml: tuning.grids here replaces one by
+# its name, and all need as many candidates.
 """

@@ -17,7 +17,7 @@ from tests.stages.small_texts import CONFIG, SIZES, config, edited, prepared, pr
 
 FIRST = next(iter(FUNCTIONS))
 SILENT = dict.fromkeys(FUNCTIONS)
-WEAK = with_data(label_column=None, meta_set="held_out", splits={"meta": 0.1, "validation": 0.1, "test": None})
+WEAK = with_data(label_column=None, meta_set="held_out", splits={"meta": 18, "validation": 0.1, "test": None})
 
 
 def manifest(data: Path, seed: int = 0) -> Any:
@@ -115,6 +115,7 @@ def test_without_clean_labels_the_held_out_splits_have_weak_ones_and_no_lots(tmp
     for split in ("meta", "validation", "test"):
         part = rows[rows["split"] == split]
         assert len(part) and (part["label"] >= 0).all()
+    assert facts(out)["examples"]["meta"] == 18
     assert {f"test.jsonl/{number:05d}" for number in range(3)} <= ids(out, "uncovered")
     assert ids(out, "meta") < {name for name in rows["sample_id"] if name.startswith("train")}
     dataset = load(out / "texts.parquet", out / "seed0" / "manifest.parquet")
