@@ -115,18 +115,20 @@ def _of_seed(dataset: TextDataset, weights: Path, probabilities: NDArray[np.floa
 def _together(found: list[pd.DataFrame]) -> pd.DataFrame:
     """A row a text. Where seeds drew other lots for a tie of votes, the label is that of the first."""
     rows_of_all = pd.concat(found)
-    groups = rows_of_all.groupby("sample_id", sort=True)
-    rows, weights = groups.first().reset_index(), groups["weight"].agg(["mean", "count"])
+    rows = rows_of_all.drop_duplicates("sample_id").sort_values("sample_id", ignore_index=True)
     place = np.searchsorted(rows["sample_id"].to_numpy(str), rows_of_all["sample_id"].to_numpy(str))
     mean = np.zeros((len(rows), len(found[0]["probabilities"].iloc[0])))
     np.add.at(mean, place, np.stack(rows_of_all["probabilities"].tolist()))
-    mean /= groups.size().to_numpy()[:, None]
+    mean /= np.bincount(place)[:, None]
+    weight = rows_of_all["weight"].to_numpy(float)
+    seen = ~np.isnan(weight)
+    seeds, total = np.bincount(place[seen], minlength=len(rows)), np.bincount(place[seen], weight[seen], len(rows))
     guess = mean.argmax(axis=1)
     observed = np.where(rows["label"] == UNKNOWN, guess, rows["label"])
     each = np.arange(len(rows))
     return rows.assign(
-        weight=weights["mean"].to_numpy(),
-        seeds=weights["count"].to_numpy(),
+        weight=np.divide(total, seeds, out=np.full(len(rows), np.nan), where=seeds > 0),
+        seeds=seeds,
         guess=guess,
         suspicion=mean[each, guess] - mean[each, observed],
     )
