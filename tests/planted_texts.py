@@ -65,7 +65,8 @@ def build(
     assert isinstance(config, TextsConfig)
     results = root / "results" / config.experiment
     write_text(results / "config.yaml", dump_yaml(config))
-    prepare_texts.run(out=results / "data", seeds=config.seeds, data=config.data, model=config.model)
+    small = config.model.model_copy(update={"name": None})  # the named one is planted: nothing is fetched
+    prepare_texts.run(out=results / "data", seeds=config.seeds, data=config.data, model=small)
     for method in methods:
         _tune(results, method, grid if tuned else [{}])
     for seed in config.seeds:
@@ -124,7 +125,8 @@ def _seed(results: Path, seed: int, config: TextsConfig, level: Mapping[str, flo
     train = load(results / "data/texts.parquet", results / f"data/seed{seed}/manifest.parquet").split("train")
     wrong = train.label != train.clean_label
     evaluated: dict[str, Any] = {"seed": seed, "test": {}, "validation": {}, "cost": {}}
-    evaluated |= {"noise_detection": {}, "correction": {}}
+    measured = dict.fromkeys(("validation", "test"), "clean")
+    evaluated |= {"noise_detection": {}, "correction": {}, "measured_against": measured}
     for method in config.finetuning.methods:
         value = level[method] + 0.01 * draw.standard_normal()
         folder = results / f"models/seed{seed}/{method}"

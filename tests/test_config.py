@@ -165,11 +165,11 @@ GRID = [{"training": {"steps": 100}}, {"training": {"steps": 200}}]
         ({"model": {"hidden_size": 10, "heads": 4}}, "expected a hidden_size that heads divide, got 10 and 4"),
         (
             {"tuning": {"grids": {"default": GRID, "meta_r": GRID[:1]}}},
-            "tuning: grids: expected as many candidates for every method, got default 2, meta_r 1",
+            "tuning.grids: expected as many candidates for every method, got majority_vote 2, .* meta_r 1, meta_rc 2",
         ),
-        ({"tuning": {"grids": {"default": []}}}, "grids: expected at least one candidate a method, got none"),
+        ({"tuning": {"grids": {"default": []}}}, "tuning.grids: default: expected at least one candidate, got none"),
         ({"tuning": {"grids": {"default": [{"data": {}}]}}}, "expected keys of training, meta, finetuning, got data"),
-        ({"tuning": {"grids": {"tapt": GRID}}}, "tuning.grids: tapt is none of finetuning.methods: majority_vote"),
+        ({"tuning": {"grids": {"meta": GRID}}}, r"tuning.grids.meta.*: unknown 'meta' \(did you mean meta_r"),
         ({"tuning": {"seeds": [1, 7], "grids": {"default": GRID}}}, "expected none of the reported seeds, got 1"),
         (
             {"tuning": {"grids": {"default": [{"training": {"stepz": 1}}, {}]}}},
@@ -184,6 +184,17 @@ def test_a_wrong_key_of_an_experiment_on_texts_is_one_line_that_names_it(values,
         validate_any({"workload": "texts", **values}, where="my.yaml")
     assert str(caught.value).startswith("my.yaml: ")
     assert "\n" not in str(caught.value)
+
+
+def test_grids_of_methods_that_are_not_compared_do_not_matter_and_null_tunes_nothing(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    overlay = {"workload": "texts", "finetuning": {"methods": ["finetune", "tapt"]}}
+    config = validate_any(over_default({**overlay, "tuning": {"grids": {"meta_rc": GRID * 3}}}))
+    assert isinstance(config, TextsConfig)
+    assert len(config.tuning.candidates("tapt")) == 2
+    config = validate_any(over_default({**overlay, "tuning": {"grids": None}}))
+    assert isinstance(config, TextsConfig)
+    assert (config.tuning.grids, config.tuning.candidates("tapt")) == ({}, ({},))
 
 
 def test_a_workload_has_a_default_of_its_own(monkeypatch):

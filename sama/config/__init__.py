@@ -180,9 +180,10 @@ class TextsConfig(Experiment):
         shared = sorted(set(self.seeds) & set(self.tuning.seeds))
         if self.tuning.grids and shared:
             raise ValueError(f"tuning.seeds: expected none of the reported seeds, got {shared[0]}")
-        strange = sorted(set(self.tuning.grids) - {"default", *methods})
-        if strange:
-            raise ValueError(f"tuning.grids: {strange[0]} is none of finetuning.methods: {', '.join(methods)}")
+        sizes = {method: len(self.tuning.candidates(method)) for method in methods}
+        if len(set(sizes.values())) > 1:
+            told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise ValueError(f"tuning.grids: expected as many candidates for every method, got {told}")
         for method in methods if self.tuning.grids else ():
             for candidate in self.tuning.candidates(method):
                 self.tuned(candidate, where=f"tuning.grids: {method}")

@@ -194,27 +194,30 @@ class TuningConfig(Section):
     seeds: tuple[int, ...] = Field(
         default=(100,), min_length=1, description="replicates that candidates are compared on, none of the reported"
     )
-    grids: dict[str, tuple[dict[str, Any], ...]] = Field(
+    grids: dict[TextMethod | Literal["default"], tuple[dict[str, Any], ...]] = Field(
         default_factory=dict,
         description="method -> candidates, each laid over training, meta and finetuning; `default` is for methods that"
-        " are not named; all have as many. Empty: nothing is tuned",
+        " are not named; all compared methods have as many. null: nothing is tuned",
     )
 
-    @model_validator(mode="after")
-    def _equal(self) -> Self:
-        sizes = {name: len(grid) for name, grid in self.grids.items()}
-        if len(set(sizes.values())) > 1:
-            told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-            raise ValueError(f"grids: expected as many candidates for every method, got {told}")
-        if 0 in sizes.values():
-            raise ValueError("grids: expected at least one candidate a method, got none")
-        for name, grid in self.grids.items():
+    @field_validator("grids", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("grids")
+    @classmethod
+    def _candidates(cls, value: dict[str, tuple[dict[str, Any], ...]]) -> dict[str, tuple[dict[str, Any], ...]]:
+        for name, grid in value.items():
+            if not grid:
+                raise ValueError(f"{name}: expected at least one candidate, got none")
             for candidate in grid:
                 strange = sorted(set(candidate) - {"training", "meta", "finetuning"})
                 if strange:
-                    raise ValueError(f"grids.{name}: expected keys of training, meta, finetuning, got {strange[0]}")
-        return self
+                    raise ValueError(f"{name}: expected keys of training, meta, finetuning, got {strange[0]}")
+        return value
 
     def candidates(self, method: str) -> tuple[dict[str, Any], ...]:
         """What is laid over the configuration for this method; one empty candidate where nothing is tuned."""
-        return self.grids.get(method) or self.grids.get("default") or ({},)
+        grids: dict[str, tuple[dict[str, Any], ...]] = {**self.grids}
+        return grids.get(method) or grids.get("default") or ({},)

@@ -17,7 +17,7 @@ SMALL = {
     "model": {"max_length": 24, "hidden_size": 8, "layers": 1, "heads": 1},
     "training": {"steps": 6, "batch_size": 16, "log_every": 3},
     "finetuning": {"methods": ["majority_vote", "meta_r"]},
-    "tuning": {"seeds": [100], "grids": {}},
+    "tuning": {"seeds": [100], "grids": None},
     "launcher": {"kind": "inline"},
 }
 CONFIG = ("--configfile", "small.yaml")
