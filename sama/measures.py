@@ -1,8 +1,10 @@
-"""What classifiers are judged by: accuracy and the F1 scores, of logits and labels; higher = better."""
+"""What classifiers are judged by, accuracy and F1 of logits and labels, and how well a score finds wrong labels."""
 
 from collections.abc import Callable
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sama.training import accuracy
@@ -38,3 +40,15 @@ def measure_of(name: str) -> Measure:
     if name not in MEASURES:
         raise ValueError(f"expected a measure of {', '.join(MEASURES)}, got {name!r}")
     return MEASURES[name]
+
+
+def detection(wrong: NDArray[np.bool_], suspicion: NDArray[np.float64]) -> dict[str, float] | None:
+    """How well a high suspicion [n] finds the wrong labels [n]: `auc`, `average_precision`; None for none or all."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    if not wrong.any() or wrong.all():
+        return None
+    return {
+        "auc": float(roc_auc_score(wrong, suspicion)),
+        "average_precision": float(average_precision_score(wrong, suspicion)),
+    }

@@ -10,12 +10,12 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from sama.config.base import Section
+from sama.config.base import Section, require_distinct
 from sama.config.data import DataConfig, NoiseConfig, SplitConfig
 from sama.config.meta import BilevelConfig, MetaConfig, MetaNetworkConfig, MethodOptions, require_meta_steps
 from sama.config.model import ModelConfig
@@ -76,10 +76,13 @@ __all__ = [
 ]
 
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="name; results go to results/<experiment>/")]
+
+
 class Experiment(Section):
     """What every experiment has."""
 
-    experiment: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="name; results go to results/<experiment>/")
+    experiment: Name
     seeds: tuple[int, ...] = Field(
         default=(0, 1, 2, 3, 4), min_length=1, description="one independent replicate a seed"
     )
@@ -90,8 +93,7 @@ class Experiment(Section):
     @field_validator("seeds")
     @classmethod
     def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError(f"expected distinct seeds, got {', '.join(map(str, value))}")
+        require_distinct(value, "seeds")
         if min(value) < 0 or max(value) >= 2**31:
             raise ValueError(f"expected seeds in 0..{2**31 - 1}, got {', '.join(map(str, value))}")
         return value
@@ -101,11 +103,7 @@ class Config(Experiment):
     """An experiment of data pruning on images, whole."""
 
     workload: Literal["image_pruning"] = Field(default="image_pruning", description="what the experiment is about")
-    experiment: str = Field(
-        default="digits_pruning",
-        pattern=r"^[a-z0-9][a-z0-9_]*$",
-        description="name; results go to results/<experiment>/",
-    )
+    experiment: Name = "digits_pruning"
     data: DataConfig = Field(default_factory=DataConfig, description="the examples")
     model: ModelConfig = Field(default_factory=ModelConfig, description="the base model")
     training: TrainingConfig = Field(
@@ -156,11 +154,7 @@ class TextsConfig(Experiment):
     """An experiment of finetuning on texts with weak labels, or with an auxiliary objective, whole."""
 
     workload: Literal["texts"] = Field(default="texts", description="what the experiment is about")
-    experiment: str = Field(
-        default="synthetic_texts",
-        pattern=r"^[a-z0-9][a-z0-9_]*$",
-        description="name; results go to results/<experiment>/",
-    )
+    experiment: Name = "synthetic_texts"
     data: TextDataConfig = Field(default_factory=TextDataConfig, description="the texts")
     model: TextModelConfig = Field(default_factory=TextModelConfig, description="the encoder")
     training: TextRecipeConfig = Field(default_factory=TextRecipeConfig, description="the recipe of every finetuning")

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from sama.config.base import Section
+from sama.config.base import Section, require_distinct
 from sama.config.training import RecipeConfig, TrainingConfig, require_micro_batches
 
 
@@ -25,8 +25,7 @@ class MetaNetworkConfig(Section):
     @field_validator("features")
     @classmethod
     def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError(f"expected distinct features, got {', '.join(value)}")
+        require_distinct(value, "features")
         return value
 
 
@@ -99,6 +98,11 @@ class BilevelConfig(Section):
         description="an example's score is its mean weight over the steps after this fraction of them",
     )
 
+    @property
+    def second_order(self) -> bool:
+        """Whether the method takes derivatives that neither compiled forwards nor fused attention have."""
+        return self.method in ("neumann", "cg", "itd", "exact") or self.options.difference == "exact"
+
     @model_validator(mode="after")
     def _meta_micro_batches(self) -> Self:
         require_micro_batches(self.batch_size, self.accumulate)
@@ -142,7 +146,6 @@ def require_meta_steps(meta: BilevelConfig, recipe: RecipeConfig) -> None:
             f"unroll_steps = {meta.unroll_steps} are more than the {recipe.steps} training.steps: "
             "there would be no meta step"
         )
-    second_order = meta.method in ("neumann", "cg", "itd", "exact") or meta.options.difference == "exact"
-    if recipe.compile and second_order:
+    if recipe.compile and meta.second_order:
         what = meta.method if meta.options.difference != "exact" else "difference: exact"
         raise ValueError(f"training.compile: {what} needs derivatives that a compiled forward has not; set it to false")

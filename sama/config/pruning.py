@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from sama.config.base import Section
+from sama.config.base import Section, require_distinct
 
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 Method = Literal[
@@ -122,8 +122,7 @@ class ScoresConfig(Section):
     @field_validator("methods")
     @classmethod
     def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError(f"expected distinct methods, got {', '.join(value)}")
+        require_distinct(value, "methods")
         return value
 
 
@@ -176,6 +175,5 @@ class SelectionConfig(Section):
     @field_validator("pruning_ratios")
     @classmethod
     def _unique(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError(f"expected distinct ratios, got {', '.join(map(str, value))}")
+        require_distinct(value, "ratios")
         return value

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from sama.config.base import Section
+from sama.config.base import Section, require_distinct
 from sama.config.data import SplitConfig
 from sama.config.meta import BilevelConfig
 from sama.config.training import OptimizerConfig, RecipeConfig
@@ -183,8 +183,7 @@ class FinetuningConfig(Section):
     @field_validator("methods")
     @classmethod
     def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError(f"expected distinct methods, got {', '.join(value)}")
+        require_distinct(value, "methods")
         return value
 
 

@@ -41,6 +41,11 @@ class TextSplit:
         """Whether all clean labels are known."""
         return bool((self.clean_label != UNKNOWN).all())
 
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which labels can be told right or wrong, [n]: there is one, and the clean one is known."""
+        return (self.clean_label != UNKNOWN) & (self.label != UNKNOWN)
+
 
 @dataclass(frozen=True)
 class TextDataset:

@@ -4,15 +4,15 @@ The auxiliary loss is that of masked language modelling on the texts of the task
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from sama.finetuning.base import Context, Outcome, Phase, cost_of, together
-from sama.meta_training import Watched, first_watched_step, make_loop, meta_cost, run_loop
+from sama.finetuning.base import Context, Outcome, cost_of, together
+from sama.finetuning.meta import meta_train, weight_and_loss
 from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.auxiliary import Auxiliary, AuxiliaryBatch, mean_cross_entropy
 from sama.programs.reweight import LabelledBatch
@@ -90,56 +90,26 @@ def multitask(context: Context) -> Outcome:
 
 def meta_auxiliary(context: Context) -> Outcome:
     """`mean ℓ + mean w(λ; ℓ'_j) ℓ'_j`: the paper's continued pretraining; weights start at 1."""
-    recipe, meta = context.recipe(context.steps), context.meta
     network = MetaWeightNetwork(1, context.hidden_size, scale=2.0).to(context.device)
     program = Auxiliary(context.model, network, normalize=False)
-
-    def values(features: Tensor) -> Tensor:
-        weights = program.raw_weights(dict(network.named_parameters()), features)
-        return torch.stack([weights, features[:, 0]], dim=1)
 
     def both(inputs: Any, labels: Tensor, indices: Tensor) -> AuxiliaryBatch:
         masked = inputs["masked"]
         auxiliary = LabelledBatch(masked, masked["masked_labels"], indices)
         return AuxiliaryBatch(LabelledBatch(inputs["task"], labels, indices), auxiliary)
 
-    watched = Watched(
-        len(context.training),
+    found = meta_train(
+        context,
+        context.meta,
+        program,
+        network,
         ("weight", "loss"),
-        first_watched_step(recipe, context.score_from),
-        values,
+        weight_and_loss(program),
+        training=PairedTexts(context.training, context.masked(context.training)),
+        batch=both,
         indices=lambda batch: batch.task.indices,
     )
-
-    def body(phase: Phase) -> None:
-        loop = make_loop(
-            program,
-            context.model,
-            network,
-            PairedTexts(context.training, context.masked(context.training)),
-            context.meta_set,
-            recipe,
-            meta,
-            seed=context.seed,
-            batch=both,
-            meta_batch=LabelledBatch,
-            device=context.device,
-        )
-        run_loop(
-            loop,
-            recipe,
-            context.validation,
-            device=context.device,
-            watched=watched,
-            log=phase.log,
-            progress=phase.progress,
-            resume=phase.resume,
-            save=phase.save,
-        )
-
-    context.phases.run(recipe.steps, body)
-    parameters = sum(p.numel() for p in context.model.parameters() if p.requires_grad)
-    return Outcome(_cost(meta_cost(recipe, meta, teacher=False, parameters=parameters), context), watched.means())
+    return replace(found, cost=_cost(found.cost, context))
 
 
 def _cost(once: Cost, context: Context) -> Cost:

@@ -114,16 +114,15 @@ Save = Callable[[int, dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Phase:
-    """What a training of one phase is given: its callbacks, and where an interrupted run goes on.
+    """What a training of one phase is given.
 
-    `carried` are the tensors that were computed before its first step.
+    Attributes:
+        carried: tensors that were computed before its first step.
+        hooks: `log`, `progress`, `resume` and `save` of `train` and `run_loop`.
     """
 
-    resume: dict[str, Any] | None
     carried: dict[str, Tensor]
-    log: Log
-    save: Save
-    progress: Callable[[int], None]
+    hooks: dict[str, Any]
 
 
 class Phases:
@@ -155,7 +154,8 @@ class Phases:
         self._index = self._steps = 0  # of the phase that comes next: its number, and the steps before it
         if resume is not None and resume["state"] is None:  # between two phases
             model.load_state_dict(resume["model"])
-            self._load_best(resume["best"])
+            if validation.best is not None:
+                validation.best.load_state_dict(resume["best"])
 
     def run(
         self,
@@ -175,29 +175,25 @@ class Phases:
         """
         index, before = self._index, self._steps
         self._index, self._steps = index + 1, before + steps
-        done = -1 if self._resume is None else self._resume["phase"]
-        if index < done:
+        if self._resume is not None and index < self._resume["phase"]:
             return
-        inside = self._resume if index == done and self._resume is not None else None
-        state = None if inside is None else inside["state"]
-        best = self.validation.best
-        if inside is None and index:
+        inside = self._resume if self._resume is not None and index == self._resume["phase"] else {}
+        state, best = inside.get("state"), self.validation.best
+        if index and not inside:
             kept = None if best is None else best.state_dict()
             self._save(before, {"phase": index, "state": None, "model": self.model.state_dict(), "best": kept})
-        carried = carry() if inside is None or state is None else inside["carried"]
+        carried = carry() if state is None else inside["carried"]
 
         def save(step: int, state: dict[str, Any]) -> None:
             self._save(before + step, {"phase": index, "state": state, "carried": carried})
 
-        body(
-            Phase(
-                state,
-                carried,
-                log=lambda step, numbers: self._log(before + step, numbers),
-                save=save,
-                progress=lambda step: self._progress(before + step),
-            )
-        )
+        hooks = {
+            "log": lambda step, numbers: self._log(before + step, numbers),
+            "progress": lambda step: self._progress(before + step),
+            "resume": state,
+            "save": save,
+        }
+        body(Phase(carried, hooks))
         if validated and best is not None:
             self.model.load_state_dict(best.weights)
 
@@ -222,18 +218,11 @@ class Phases:
                 device=context.device,
                 validation=validation,
                 objective=objective,
-                log=phase.log,
-                progress=phase.progress,
-                resume=phase.resume,
-                save=phase.save,
+                **phase.hooks,
             )
 
         self.run(recipe.steps, body, validated=validated)
         return cost_of(recipe)
-
-    def _load_best(self, state: dict[str, Any] | None) -> None:
-        if state is not None and self.validation.best is not None:
-            self.validation.best.load_state_dict(state)
 
 
 def cost_of(recipe: Recipe) -> Cost:

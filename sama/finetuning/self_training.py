@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, relu
 
 from sama.finetuning.base import Context, Outcome, Phase, cost_of, together
+from sama.programs.correct import input_of
 from sama.training import Cost, predict, train
 
 
@@ -54,10 +55,7 @@ def _round(context: Context, steps: int) -> Cost:
             device=context.device,
             validation=context.validation,
             objective=_objective(context),
-            log=phase.log,
-            progress=phase.progress,
-            resume=phase.resume,
-            save=phase.save,
+            **phase.hooks,
         )
 
     context.phases.run(recipe.steps, body, carry=carry)
@@ -75,13 +73,12 @@ def pseudo_labels(probabilities: Tensor, threshold: float) -> Tensor:
 
 
 def _objective(context: Context) -> Callable[[Callable[..., Tensor], Any, Tensor], tuple[Tensor, Tensor]]:
-    knobs, seen = context.settings.self_training, []
-    context.model.head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    knobs = context.settings.self_training
 
     def objective(forward: Callable[..., Tensor], inputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
-        seen.clear()
-        logits = forward(inputs)
-        return losses(logits, seen[-1], targets, knobs.smoothness, knobs.contrast, knobs.margin), logits
+        with input_of(context.model.head) as seen:
+            logits = forward(inputs)
+        return losses(logits, seen[0], targets, knobs.smoothness, knobs.contrast, knobs.margin), logits
 
     return objective
 

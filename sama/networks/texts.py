@@ -193,13 +193,18 @@ def _loaded(kind: Any, name: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(name, trust_remote_code=False, **options)
     except Exception as error:  # whatever the hub's client, safetensors and transformers raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if Path(name).is_dir():
-            raise ValueError(f"{name}: not the folder of a text classifier ({reason})") from error
-        raise ValueError(
-            f"model {name!r}: {reason}: where the hub can be reached, save model and tokenizer by "
-            "save_pretrained(FOLDER); then set model.name to that folder"
-        ) from error
+        raise ValueError(not_loaded(name, "text classifier", error)) from error
+
+
+def not_loaded(name: str, kind: str, error: Exception) -> str:
+    """The line that says why the `kind` of this name was not loaded, and what to do."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if Path(name).is_dir():
+        return f"{name}: not the folder of a {kind} ({reason})"
+    return (
+        f"model {name!r}: {reason}: where the hub can be reached, save model and tokenizer by "
+        "save_pretrained(FOLDER); then set model.name to that folder"
+    )
 
 
 def _require_match(name: str | None, model: Any, vocabulary_size: int, pad_id: int, max_length: int) -> None:

@@ -46,7 +46,7 @@ class Correct(Weighted):
         Raises:
             ValueError: the model has another number of classes.
         """
-        with _input_of(self.head) as seen:
+        with input_of(self.head) as seen:
             logits = self.outputs(base, batch.inputs)
         if logits.shape[1:] != (self.classes,):
             raise ValueError(f"expected logits [batch, {self.classes}] of the base model, got {list(logits.shape)}")
@@ -70,7 +70,7 @@ class Correct(Weighted):
 
 
 @contextmanager
-def _input_of(layer: nn.Module | None) -> Iterator[list[Tensor]]:
+def input_of(layer: nn.Module | None) -> Iterator[list[Tensor]]:
     """Collects the first argument of the layer's calls."""
     seen: list[Tensor] = []
     if layer is None:

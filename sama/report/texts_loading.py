@@ -14,7 +14,7 @@ import pandas as pd
 
 from sama.config import TextsConfig
 from sama.data import text_manifest
-from sama.data.text_manifest import TextDataset, TextSplit
+from sama.data.text_manifest import TextDataset
 from sama.data.texts.base import UNKNOWN
 from sama.errors import SamaError
 from sama.files import read_json
@@ -166,15 +166,11 @@ def _label_accuracy(data: Sequence[TextDataset]) -> dict[str, list[float]]:
     return {name: values for name, values in found.items() if len(values) == len(data)}
 
 
-def _judged(train: TextSplit) -> np.ndarray:
-    return (train.clean_label != UNKNOWN) & (train.label != UNKNOWN)
-
-
 def _weights(path: Path, data: TextDataset) -> Weights:
     train = data.split("train")
     (weight,) = reading.columns(path, ["weight"], train, data.path)
     seen = np.isfinite(weight)  # a short training does not visit every text
-    judged = _judged(train) & seen
+    judged = train.judged & seen
     if not judged.any():
         return Weights(weight[seen], None, None, None)
     return Weights(weight[judged], None, None, (train.label != train.clean_label)[judged])

@@ -141,8 +141,7 @@ def train_method(
     labels = sections.data.aggregation
     training = texts.held_out("meta") if entry.reads == "meta" else texts.training(entry.reads, labels)
     meta_set = texts.held_out("meta") if entry.needs_meta else training
-    second_order = meta.method in ("neumann", "cg", "itd", "exact") or meta.options.difference == "exact"
-    attention = "eager" if entry.watches and second_order else "sdpa"  # fused kernels have no second derivative
+    attention = "eager" if entry.watches and meta.second_order else "sdpa"
     model = texts.classifier(seed, masked_head=entry.masked_head, attention=attention).to(device)
     measure = measure_of(sections.data.measure)
     best = Best() if recipe.keep == "best" else None

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from sklearn.metrics import average_precision_score, roc_auc_score
-
 from sama.config import ModelConfig, RuntimeConfig, ScoresConfig, SelectionConfig
 from sama.data import manifest as manifests
 from sama.files import read_json, write_json
+from sama.measures import detection
 from sama.stages._arrays import read_column
 from sama.stages._common import classifier, device_of, examples, load_weights
 from sama.training import Cost, accuracy, predict
@@ -86,14 +85,8 @@ def _noise_detection(train: manifests.Split, scores: Path, manifest: Path) -> di
     """
     if train.clean_label is None:
         return None
-    wrong = train.label != train.clean_label
-    if not wrong.any() or wrong.all():
-        return None
-    suspicion = -read_column(scores, "score", train.sample_id, manifest)
-    return {
-        "auc": float(roc_auc_score(wrong, suspicion)),
-        "average_precision": float(average_precision_score(wrong, suspicion)),
-    }
+    score = read_column(scores, "score", train.sample_id, manifest)
+    return detection(train.label != train.clean_label, -score)
 
 
 def _cost(summary: Path) -> Cost:

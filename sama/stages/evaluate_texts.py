@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sama.config import FinetuningConfig, RuntimeConfig, TextDataConfig, TextModelConfig
 from sama.data.text_manifest import TextDataset, TextSplit, load
-from sama.data.texts.base import UNKNOWN
-from sama.errors import SamaError
 from sama.files import read_json, read_parquet, write_json
 from sama.finetuning import METHODS
-from sama.measures import measure_of
+from sama.measures import detection, measure_of
+from sama.stages._arrays import read_column
 from sama.stages._common import device_of, load_weights
 from sama.stages._texts import Texts
 from sama.training import Cost, accuracy, predict
@@ -87,22 +85,14 @@ def run(
 
 def _found(method: str, train: TextSplit, weights: Path, dataset: TextDataset) -> dict[str, Any]:
     """How well low weights find wrong labels, and how many corrected labels are right; None where nothing is known."""
-    corrected = [f"corrected_{k}" for k in range(len(dataset.class_names))] if METHODS[method].corrects else []
-    table = read_parquet(weights, ["sample_id", "weight", *corrected])
-    if table["sample_id"].tolist() != train.sample_id.tolist():
-        raise SamaError(f"{weights}: made for other data, expected the training texts of {dataset.path}")
-    visited = table["weight"].notna().to_numpy()  # a short training does not see every text
-    judged = (train.clean_label != UNKNOWN) & (train.label != UNKNOWN) & visited
+    weight = read_column(weights, "weight", train.sample_id, dataset.path)
+    judged = train.judged & ~np.isnan(weight)  # a short training does not see every text
     wrong = (train.label != train.clean_label)[judged]
-    if not judged.any() or not wrong.any() or wrong.all():
-        return {"detection": None, "correction": None}
-    suspicion = -table["weight"].to_numpy()[judged]
-    detection = {
-        "auc": float(roc_auc_score(wrong, suspicion)),
-        "average_precision": float(average_precision_score(wrong, suspicion)),
-    }
+    detected = detection(wrong, -weight[judged])
     correction = None
-    if corrected:
-        right = table[corrected].to_numpy().argmax(axis=1)[judged] == train.clean_label[judged]
+    if detected is not None and METHODS[method].corrects:
+        columns = [f"corrected_{k}" for k in range(len(dataset.class_names))]
+        corrected = read_parquet(weights, columns).to_numpy().argmax(axis=1)
+        right = (corrected == train.clean_label)[judged]
         correction = {"weak_accuracy": float(np.mean(~wrong)), "corrected_accuracy": float(right.mean())}
-    return {"detection": detection, "correction": correction}
+    return {"detection": detected, "correction": correction}

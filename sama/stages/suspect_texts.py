@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sama.config import FinetuningConfig, RuntimeConfig, TextDataConfig, TextModelConfig
 from sama.data.text_manifest import TextDataset, load
 from sama.data.texts.base import UNKNOWN
-from sama.errors import SamaError
-from sama.files import read_parquet, sha256, write_csv, write_json
+from sama.files import sha256, write_csv, write_json
 from sama.finetuning import METHODS
+from sama.stages._arrays import read_column
 from sama.stages._common import device_of, load_weights
 from sama.stages._texts import Texts
 from sama.training import predict
@@ -96,17 +96,15 @@ def run(
 
 def _of_seed(dataset: TextDataset, weights: Path, probabilities: NDArray[np.float32]) -> pd.DataFrame:
     train = dataset.split("train")
-    table = read_parquet(weights, ["sample_id", "weight"])
-    if table["sample_id"].tolist() != train.sample_id.tolist():
-        raise SamaError(f"{weights}: made for other data, expected the training texts of {dataset.path}")
-    weight = table["weight"].to_numpy()  # NaN where a short training did not see the text
+    weight = read_column(weights, "weight", train.sample_id, dataset.path)
+    mean = np.nanmean(weight)  # NaN where a short training did not see the text
     return pd.DataFrame(
         {
             "sample_id": train.sample_id,
             "text": train.text,
             "label": train.label,
             "clean": train.clean_label,
-            "weight": weight / np.nanmean(weight) if np.nanmean(weight) > 0 else weight,
+            "weight": weight / mean if mean > 0 else weight,
             "probabilities": list(probabilities.astype(np.float64)),
         }
     )

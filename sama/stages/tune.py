@@ -61,13 +61,13 @@ def run(
     """
     if method not in METHODS:
         raise SamaError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}")
-    candidates = tuning.candidates(method)
-    rows = [{"overlay": candidate, "validation": []} for candidate in candidates]
+    rows = [{"overlay": candidate, "validation": []} for candidate in tuning.candidates(method)]
     device = device_of(runtime)
-    for position, row in enumerate(rows if len(rows) > 1 else []):
-        for seed in tuning.seeds:
-            dataset = load(texts, manifests / f"seed{seed}" / "manifest.parquet")
-            sections = Sections(data, model, training, meta, finetuning).tuned(row["overlay"])
+    compared = rows if len(rows) > 1 else []
+    datasets = {seed: load(texts, manifests / f"seed{seed}" / "manifest.parquet") for seed in tuning.seeds if compared}
+    for position, row in enumerate(compared):
+        sections = Sections(data, model, training, meta, finetuning).tuned(row["overlay"])
+        for seed, dataset in datasets.items():
             key = sections.key("tune", seed, dataset, method)
             done = work / f"{sha256(key, source_hash())}.json"
             if not done.exists():

@@ -1,7 +1,6 @@
 """Texts to tokens: a WordPiece tokenizer trained on a corpus, or that of a pretrained model (extra `text`)."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,13 +82,9 @@ def open_tokenizer(name: str, max_length: int) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # whatever the hub's client and the tokenizers raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if Path(name).is_dir():
-            raise SamaError(f"{name}: not the folder of a tokenizer ({reason})") from error
-        raise SamaError(
-            f"model {name!r}: {reason}: where the hub can be reached, save model and tokenizer by "
-            "save_pretrained(FOLDER); then set model.name to that folder"
-        ) from error
+        from sama.networks.texts import not_loaded
+
+        raise SamaError(not_loaded(name, "tokenizer", error)) from error
     if max_length > tokenizer.model_max_length:
         raise SamaError(
             f"model {name!r} takes at most {tokenizer.model_max_length} tokens a text, got max_length {max_length}"
