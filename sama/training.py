@@ -145,11 +145,11 @@ def make_optimizer(recipe: OptimizerRecipe, parameters: Iterator[nn.Parameter]) 
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.name == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
-        return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, nesterov=nesterov)
+        return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, nesterov=nesterov, fused=True)
     if recipe.name == "adam":
-        return torch.optim.Adam(parameters, rate, recipe.betas, recipe.epsilon, weight_decay=decay)
+        return torch.optim.Adam(parameters, rate, recipe.betas, recipe.epsilon, weight_decay=decay, fused=True)
     if recipe.name == "adamw":
-        return torch.optim.AdamW(parameters, rate, recipe.betas, recipe.epsilon, weight_decay=decay)
+        return torch.optim.AdamW(parameters, rate, recipe.betas, recipe.epsilon, weight_decay=decay, fused=True)
     raise ValueError(f"unknown optimizer {recipe.name!r}: expected sgd, adam or adamw")
 
 
