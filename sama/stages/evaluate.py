@@ -8,7 +8,8 @@ from sama.data import manifest as manifests
 from sama.files import read_json, write_json
 from sama.measures import detection
 from sama.stages._arrays import read_column
-from sama.stages._common import classifier, device_of, examples, load_weights
+from sama.stages._common import device_of, load_weights
+from sama.stages._images import classifier, examples
 from sama.training import Cost, accuracy, predict
 
 

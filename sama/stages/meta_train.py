@@ -18,7 +18,8 @@ from sama.metrics import Progress
 from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.reweight import LabelledBatch, Reweight
-from sama.stages._common import Run, classifier, device_of, examples, save_weights
+from sama.stages._common import Run, device_of, save_weights
+from sama.stages._images import classifier, examples
 from sama.stages._keys import run_key
 from sama.training import Examples, Validation
 

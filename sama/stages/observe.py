@@ -13,7 +13,8 @@ from sama.metrics import Progress
 from sama.observation.features import penultimate_features
 from sama.observation.recorder import Recorder
 from sama.stages._arrays import write_arrays
-from sama.stages._common import Run, classifier, device_of, examples
+from sama.stages._common import Run, device_of
+from sama.stages._images import classifier, examples
 from sama.stages._keys import run_key
 from sama.stages._processes import processes
 from sama.training import Cost, train

@@ -9,7 +9,8 @@ from sama.config import ModelConfig, RetrainConfig, RuntimeConfig, TrainingConfi
 from sama.data import manifest as manifests
 from sama.files import write_json
 from sama.metrics import Progress
-from sama.stages._common import Run, classifier, device_of, examples, kept_ids, save_weights
+from sama.stages._common import Run, device_of, save_weights
+from sama.stages._images import classifier, examples, kept_ids
 from sama.stages._keys import run_key
 from sama.training import Validation, train
 

@@ -162,7 +162,7 @@ class _Sources:
 
     def _trained(self, models: int, steps: int, say: "Say", batch_size: int) -> np.ndarray:
         """[models, n]; whole rounds of models are dealt to the processes, the passes over the others are."""
-        from sama.stages._common import classifier, examples
+        from sama.stages._images import classifier, examples
 
         seen = models * steps * self.training.batch_size
         self.spend({"forward_examples": seen, "backward_examples": seen})
@@ -231,7 +231,7 @@ class _Sources:
         import torch
 
         from sama.networks.encoder import load_encoder
-        from sama.stages._common import examples
+        from sama.stages._images import examples
 
         def say(network: "nn.Module", inputs: "Tensor", labels: "Tensor") -> "Tensor":
             with torch.no_grad():

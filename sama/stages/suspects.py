@@ -17,7 +17,8 @@ from sama.files import read_parquet, sha256, write_csv, write_json
 from sama.images import ImageExamples
 from sama.metrics import Progress
 from sama.stages._arrays import read_column
-from sama.stages._common import classifier, device_of, load_weights
+from sama.stages._common import device_of, load_weights
+from sama.stages._images import classifier
 from sama.stages._keys import run_key
 from sama.training import predict
 

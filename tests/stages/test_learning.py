@@ -22,7 +22,7 @@ from sama.files import read_json, write_json
 from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.reweight import LabelledBatch, Reweight
-from sama.stages import _common, evaluate, meta_train, prepare, retrain, score, select, summarize
+from sama.stages import _common, _images, evaluate, meta_train, prepare, retrain, score, select, summarize
 from sama.stages._keys import run_key
 from tests.stages.small_digits import DATA
 
@@ -304,9 +304,9 @@ def test_meta_training_hands_its_settings_on(data, tmp_path, monkeypatch):
     changes = {"ema_decay": 0.25, "score_from": 0.25, "alpha": 0.2, "method": "sama_na", "options": {"displace": True}}
     chosen = config(meta={**CONFIG["meta"], **changes})
     dataset = manifests.load(data / "images.npy", data / "seed0" / "manifest.parquet")
-    training, meta_examples = _common.examples(dataset, "train"), _common.examples(dataset, "meta")
+    training, meta_examples = _images.examples(dataset, "train"), _images.examples(dataset, "meta")
     device = torch.device("cpu")
-    model = _common.classifier(chosen.model, dataset, 0)
+    model = _images.classifier(chosen.model, dataset, 0)
     trainer = meta_train._assemble(model, training, meta_examples, chosen.meta, 0, device)
     assert trainer.teacher.decay == 0.25
     assert trainer.loop.alpha == 0.2
@@ -417,14 +417,14 @@ def test_kept_examples_come_with_their_own_images_and_labels(data):
     dataset = manifests.load(data / "images.npy", data / "seed0" / "manifest.parquet")
     train = dataset.split("train")
     chosen = [3, 17, 40]
-    kept = _common.examples(dataset, "train", kept=train.sample_id[chosen])
+    kept = _images.examples(dataset, "train", kept=train.sample_id[chosen])
     assert kept.labels.tolist() == train.label[chosen].tolist()
     np.testing.assert_array_equal(np.asarray(kept.images), np.asarray(train.images)[chosen])
     assert train.clean_label is not None
-    clean = _common.examples(dataset, "train", labels="clean", kept=train.sample_id[chosen])
+    clean = _images.examples(dataset, "train", labels="clean", kept=train.sample_id[chosen])
     assert clean.labels.tolist() == train.clean_label[chosen].tolist()
     with pytest.raises(SamaError, match="kept id nowhere is not in split train"):
-        _common.examples(dataset, "train", kept=np.array(["nowhere"]))
+        _images.examples(dataset, "train", kept=np.array(["nowhere"]))
 
 
 def test_retraining_follows_kept_and_labels(data, tmp_path):
@@ -502,7 +502,7 @@ def test_initialisation_follows_the_seed_alone(data):
 
     def first(seed):
         torch.rand(seed + 3)
-        return next(_common.classifier(config().model, dataset, seed).parameters())
+        return next(_images.classifier(config().model, dataset, seed).parameters())
 
     assert torch.equal(first(0), first(0))
     assert not torch.equal(first(0), first(1))
@@ -522,7 +522,7 @@ def planted(data: Path, tmp_path: Path) -> dict[str, Any]:
     answers = {"models/full": 0, "models/clean": 1, "meta": 2}
     answers |= {f"models/{method}_0.5": 3 + k for k, method in enumerate(chosen.scores.methods)}
     for folder, answer in answers.items():
-        network = _common.classifier(chosen.model, dataset, 0)
+        network = _images.classifier(chosen.model, dataset, 0)
         head = network.get_submodule("fc")
         with torch.no_grad():
             for parameter in head.parameters():
