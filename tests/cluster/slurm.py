@@ -52,7 +52,7 @@ class Slurm:
 
     @property
     def supervisor(self) -> str:
-        """The identity of the process above all others of the cluster (`sama.guard.identity`); empty if there is none."""
+        """The process above all others of the cluster, as `sama.guard.identity` writes it; empty if there is none."""
         path = self.folder / IDENTITY
         return path.read_text(encoding="utf-8") if path.exists() else ""
 

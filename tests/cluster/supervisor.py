@@ -3,8 +3,8 @@
     python -m tests.cluster.supervisor DIR [detached]
 
 It writes the configuration, starts each daemon once what that needs has answered, says `up`, and waits for SIGTERM. In
-the end it kills all that is below it, and removes the folder; it adopts orphans, so that the processes of jobs are below
-it too. Without `detached`, the end of the process that started it counts as SIGTERM.
+the end it kills all that is below it and removes the folder. It adopts orphans, so jobs' processes are below it too.
+Without `detached`, the end of the process that started it counts as SIGTERM.
 """
 
 import ctypes

@@ -1,0 +1,82 @@
+"""Jobs on a real Slurm, through submitit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from submitit import SlurmExecutor
+
+from tests.cluster import jobs
+from tests.cluster.slurm import Slurm
+from tests.toy_pipeline import wait_until
+
+FIRST, SECOND = "127.0.0.11", "127.0.0.12"
+
+
+def executor(folder: Path, **parameters: Any) -> SlurmExecutor:
+    made = SlurmExecutor(folder)
+    made.update_parameters(**{"time": 60, "mem": "500MB", **parameters})
+    return made
+
+
+def state(job: Any) -> str:
+    """As accounting has it, which lags behind."""
+    return job.get_info(mode="force").get("State", "")
+
+
+def wait_for_state(job: Any, expected: str, seconds: float = 60) -> None:
+    wait_until(lambda: state(job).startswith(expected), f"{expected}, not {state(job)}", seconds)
+
+
+def test_job_runs_with_its_gpu_and_is_accounted(on_slurm: Slurm, tmp_path: Path) -> None:
+    job = executor(tmp_path, gpus_per_node=1, nodelist=SECOND).submit(jobs.where_am_i)
+    expected = {"SLURMD_NODENAME": SECOND, "CUDA_VISIBLE_DEVICES": "0"}
+    nodes = f"normal*{FIRST}\nurgent{FIRST}\nnormal*{SECOND}\nurgent{SECOND}\n"
+    assert job.result() == {**expected, "nodes": nodes}
+    wait_for_state(job, "COMPLETED")
+
+
+def test_ranks_of_two_nodes_meet(on_slurm: Slurm, tmp_path: Path) -> None:
+    job = executor(tmp_path, nodes=2, ntasks_per_node=2, mem="3GB").submit(jobs.sum_of_ranks)
+    assert job.results() == [{"rank": rank, "local_rank": rank % 2, "sum": 1 + 2 + 3 + 4} for rank in range(4)]
+
+
+def test_urgent_job_preempts_and_both_victims_end_well(on_slurm: Slurm, tmp_path: Path) -> None:
+    """One of them stays until Slurm ends and requeues it, the other has submitit requeue it as it is told."""
+    notes, started, urgent_started = tmp_path / "notes", tmp_path / "started", tmp_path / "urgent"
+    staying = executor(tmp_path, exclusive=True, nodelist=FIRST).submit(jobs.stay, notes)
+    resuming = executor(tmp_path, exclusive=True, nodelist=SECOND).submit(jobs.Resume(started, times=1))
+    wait_until(lambda: notes.exists() and started.exists(), "both to start", seconds=60)
+    urgent = executor(tmp_path, exclusive=True, nodes=2, partition="urgent").submit(jobs.sleep, urgent_started, 0)
+    wait_until(lambda: "SIGUSR2" in notes.read_text(), "the signal", seconds=60)
+    assert not urgent_started.exists()
+    urgent.results()
+    assert staying.result() == ["started", "SIGUSR2", "SIGTERM"]
+    assert resuming.result() == 1
+    for job in (staying, resuming):
+        wait_for_state(job, "COMPLETED")
+
+
+def test_cancelled_job_ends_and_says_by_whom(on_slurm: Slurm, tmp_path: Path) -> None:
+    job = executor(tmp_path).submit(jobs.sleep, tmp_path / "started", 600)
+    wait_until((tmp_path / "started").exists, "the job to start", seconds=60)
+    on_slurm.ask("scancel", job.job_id)
+    wait_for_state(job, "CANCELLED by")
+
+
+def test_job_over_its_memory_is_ended(on_slurm: Slurm, tmp_path: Path) -> None:
+    job = executor(tmp_path, mem="200MB").submit(jobs.fill, 400)
+    wait_for_state(job, "OUT_OF_MEMORY")
+
+
+@pytest.mark.long
+def test_time_limit_tells_then_ends(on_slurm: Slurm, tmp_path: Path) -> None:
+    """Slurm looks every half a minute for jobs to tell and to end."""
+    limit = {"time": 1, "signal_delay_s": 50}
+    notes = tmp_path / "notes"
+    staying = executor(tmp_path, **limit).submit(jobs.stay, notes)
+    resuming = executor(tmp_path, **limit).submit(jobs.Resume(tmp_path / "started", times=2))
+    wait_for_state(staying, "TIMEOUT", seconds=150)
+    assert notes.read_text().split() == ["started", "SIGUSR2", "SIGTERM"]
+    assert resuming.result() == 2
+    wait_for_state(resuming, "COMPLETED")
