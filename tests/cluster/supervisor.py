@@ -124,7 +124,7 @@ class Daemons:
 
     def _start(self, program: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         name = "-".join((program, *(argument for argument in arguments if argument in NODES)))
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.out").open("wb") as log:
             self.started[name] = subprocess.Popen(
                 [_which(program), *arguments],
                 env={**self.environment, **environment},
@@ -155,7 +155,7 @@ class Daemons:
         path.write_bytes(content)
 
     def _last_line(self, name: str) -> str:
-        text = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip()
+        text = (self.folder / f"{name}.out").read_text(encoding="utf-8", errors="replace").strip()
         return text.splitlines()[-1] if text else "without a word"
 
 

@@ -41,20 +41,16 @@ def test_ranks_of_two_nodes_meet(on_slurm: Slurm, tmp_path: Path) -> None:
     assert job.results() == [{"rank": rank, "local_rank": rank % 2, "sum": 1 + 2 + 3 + 4} for rank in range(4)]
 
 
-def test_urgent_job_preempts_and_both_victims_end_well(on_slurm: Slurm, tmp_path: Path) -> None:
-    """One of them stays until Slurm ends and requeues it, the other has submitit requeue it as it is told."""
-    notes, started, urgent_started = tmp_path / "notes", tmp_path / "started", tmp_path / "urgent"
-    staying = executor(tmp_path, exclusive=True, nodelist=FIRST).submit(jobs.stay, notes)
-    resuming = executor(tmp_path, exclusive=True, nodelist=SECOND).submit(jobs.Resume(started, times=1))
-    wait_until(lambda: notes.exists() and started.exists(), "both to start", seconds=60)
-    urgent = executor(tmp_path, exclusive=True, nodes=2, partition="urgent").submit(jobs.sleep, urgent_started, 0)
-    wait_until(lambda: "SIGUSR2" in notes.read_text(), "the signal", seconds=60)
-    assert not urgent_started.exists()
-    urgent.results()
-    assert staying.result() == ["started", "SIGUSR2", "SIGTERM"]
-    assert resuming.result() == 1
-    for job in (staying, resuming):
-        wait_for_state(job, "COMPLETED")
+def test_preempted_job_is_told_and_resumes(on_slurm: Slurm, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    job = executor(tmp_path, exclusive=True, nodelist=FIRST).submit(jobs.Resume(started, times=1))
+    wait_until(started.exists, "the job to start", seconds=60)
+    urgent = executor(tmp_path, exclusive=True, nodelist=FIRST, partition="urgent").submit(jobs.where_am_i)
+    assert urgent.result()["SLURMD_NODENAME"] == FIRST
+    assert not job.done()
+    assert job.result() == 1
+    assert "this job is preempted" in job.paths.stderr.read_text()
+    wait_for_state(job, "COMPLETED")
 
 
 def test_cancelled_job_ends_and_says_by_whom(on_slurm: Slurm, tmp_path: Path) -> None:
@@ -66,17 +62,29 @@ def test_cancelled_job_ends_and_says_by_whom(on_slurm: Slurm, tmp_path: Path) ->
 
 def test_job_over_its_memory_is_ended(on_slurm: Slurm, tmp_path: Path) -> None:
     job = executor(tmp_path, mem="200MB").submit(jobs.fill, 400)
-    wait_for_state(job, "OUT_OF_MEMORY")
+    wait_for_state(job, "FAILED")
+    assert "exceeded memory limit" in job.paths.stderr.read_text(), "accounting does not say why"
 
 
 @pytest.mark.long
-def test_time_limit_tells_then_ends(on_slurm: Slurm, tmp_path: Path) -> None:
-    """Slurm looks every half a minute for jobs to tell and to end."""
-    limit = {"time": 1, "signal_delay_s": 50}
+def test_preempted_job_that_stays_is_requeued(on_slurm: Slurm, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    staying = executor(tmp_path, **limit).submit(jobs.stay, notes)
+    job = executor(tmp_path, exclusive=True, nodelist=FIRST).submit(jobs.stay, notes)
+    wait_until(notes.exists, "the job to start", seconds=60)
+    urgent = executor(tmp_path, exclusive=True, nodelist=FIRST, partition="urgent").submit(jobs.where_am_i)
+    wait_until(lambda: "SIGUSR2" in notes.read_text(), "the signal", seconds=60)
+    assert not urgent.paths.result_pickle.exists()
+    assert urgent.result()["SLURMD_NODENAME"] == FIRST
+    assert job.result()[:3] == ["started", "SIGUSR2", "SIGTERM"]
+    wait_for_state(job, "COMPLETED")
+
+
+@pytest.mark.long
+def test_time_limit_tells_and_ends(on_slurm: Slurm, tmp_path: Path) -> None:
+    limit = {"time": 1, "signal_delay_s": 50}
+    staying = executor(tmp_path, **limit).submit(jobs.stay, tmp_path / "notes")
     resuming = executor(tmp_path, **limit).submit(jobs.Resume(tmp_path / "started", times=2))
     wait_for_state(staying, "TIMEOUT", seconds=150)
-    assert notes.read_text().split() == ["started", "SIGUSR2", "SIGTERM"]
+    assert (tmp_path / "notes").read_text().split()[:3] == ["started", "SIGUSR2", "SIGTERM"]
     assert resuming.result() == 2
     wait_for_state(resuming, "COMPLETED")
