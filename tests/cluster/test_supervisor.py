@@ -51,10 +51,10 @@ def command(action: str, folder: Path, **environment: str) -> subprocess.Complet
 def test_up_by_hand_stays_until_down(folder: Path) -> None:
     up = command("up", folder)
     assert (up.returncode, up.stdout, up.stderr) == (0, f". {folder}/env.sh\n", "")
-    shell = (
-        f". {folder}/env.sh && sbatch --output=/dev/null --wrap='sleep 600' && env -u SLURM_CONF squeue --Format=state"
-    )
-    assert subprocess.run(shell, shell=True, capture_output=True, text=True).stdout.split()[-2:] == ["STATE", "PENDING"]
+    jobs = "sbatch --parsable --output=/dev/null --wrap='sleep 600' && env -u SLURM_CONF squeue --noheader --format=%i"
+    shell = subprocess.run(f". {folder}/env.sh && {jobs}", shell=True, capture_output=True, text=True)
+    submitted, queued = shell.stdout.split()
+    assert submitted == queued
     cluster = Slurm(folder)
     wait_until(lambda: any(process.name() == "sleep" for process in processes(cluster)), "the job", seconds=60)
     found = processes(cluster)
