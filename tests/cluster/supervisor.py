@@ -37,6 +37,7 @@ PACKAGES = {  # a program, and Debian's package that has it
 }
 CLIENTS = ("sacct", "sacctmgr", "salloc", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun", "sstat")
 NODES = ("127.0.0.11", "127.0.0.12")
+LOOPBACK = "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"
 IDENTITY = "supervisor"  # the file that names this process
 START_SECONDS = 120.0
 
@@ -66,7 +67,7 @@ class Daemons:
             "folder": self.folder,
             "user": getpass.getuser(),
             "host": socket.gethostname().partition(".")[0],
-            "binding": "NoInAddrAny,NoCtldInAddrAny" if _host_is_loopback() else "",
+            "binding": LOOPBACK if _host_is_loopback() else "",
             "controller_port": controller,
             "accounting_port": accounting,
             "first_port": first,
