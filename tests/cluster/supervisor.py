@@ -11,6 +11,7 @@ import ctypes
 import getpass
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -78,7 +79,7 @@ class Daemons:
             text = Path(__file__).with_name(name).read_text(encoding="utf-8")
             self._write(name, Template(text).substitute(values).encode())
         self._write("munge.key", os.urandom(128))
-        for name in ("bin", "state", *(f"spool-{node}" for node in NODES)):
+        for name in ("bin", "state", "tmp", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir()
         for gpu in ("gpu0", "gpu1"):
             (self.folder / gpu).symlink_to(os.devnull)
@@ -109,11 +110,13 @@ class Daemons:
     def _start_accounting(self) -> None:
         """MariaDB without users or network, its socket in our folder, and slurmdbd, the only one to use it."""
         mariadb = f"{self.folder}/mariadb.socket"
-        data = ("--no-defaults", f"--user={getpass.getuser()}", f"--datadir={self.folder}/mariadb")
+        # two servers with one tmpdir remove each other's tables
+        places = (f"--datadir={self.folder}/mariadb", f"--tmpdir={self.folder}/tmp")
+        data = ("--no-defaults", f"--user={getpass.getuser()}", *places)
         small = ("--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M")
         install = self._start("mariadb-install-db", *data, *small, "--skip-test-db", "--skip-name-resolve")
         if install.wait() != 0:
-            raise ClusterError(f"mariadb-install-db failed: {self._last_line('mariadb-install-db')}")
+            raise ClusterError(f"mariadb-install-db failed: {self._last_words('mariadb-install-db')}")
         del self.started["mariadb-install-db"]
         private = (f"--socket={mariadb}", "--skip-networking", "--skip-grant-tables")
         # no time is spent on what only a crash would lose
@@ -145,7 +148,7 @@ class Daemons:
                 return
             for daemon, process in self.started.items():
                 if process.poll() is not None:
-                    raise ClusterError(f"{daemon} ended: {self._last_line(daemon)}")
+                    raise ClusterError(f"{daemon} ended: {self._last_words(daemon)}")
             if time.monotonic() > end:
                 raise ClusterError(f"{name} was not ready after {START_SECONDS:g} s: {asked.stderr.strip()}")
             time.sleep(0.05)
@@ -155,9 +158,12 @@ class Daemons:
         path.touch(mode)
         path.write_bytes(content)
 
-    def _last_line(self, name: str) -> str:
-        text = (self.folder / f"{name}.out").read_text(encoding="utf-8", errors="replace").strip()
-        return text.splitlines()[-1] if text else "without a word"
+    def _last_words(self, name: str) -> str:
+        """Its last line that speaks of an error, or else its last line."""
+        lines = (self.folder / f"{name}.out").read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = [line.strip() for line in lines if line.strip()]
+        errors = [line for line in lines if re.search("error|fatal", line, re.IGNORECASE)]
+        return (errors or lines or ["without a word"])[-1]
 
 
 def _which(program: str) -> str:

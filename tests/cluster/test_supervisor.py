@@ -102,10 +102,10 @@ def test_interrupted_on_the_way_leaves_nothing(folder: Path, number: signal.Sign
 @needs_slurm
 def test_failing_daemon_is_named_with_its_last_words(folder: Path, tmp_path: Path) -> None:
     failing = tmp_path / "mariadb-install-db"
-    failing.write_text("#!/bin/sh\necho one\necho no space left >&2\nexit 3\n")
+    failing.write_text("#!/bin/sh\necho ERROR: no space left >&2\necho see you\nexit 3\n")
     failing.chmod(0o755)
     up = command("up", folder, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert (up.returncode, up.stderr) == (1, "mariadb-install-db failed: no space left\n")
+    assert (up.returncode, up.stderr) == (1, "mariadb-install-db failed: ERROR: no space left\n")
     assert not folder.exists()
 
 
