@@ -82,10 +82,12 @@ class Slurm:
         try:
             said = process.stdout.readline()
             if said != "up\n":
-                raise ClusterError((said + process.stdout.read()).strip().splitlines()[-1])
+                words = (said + process.stdout.read()).strip()
+                raise ClusterError(words.splitlines()[-1] if words else f"{self.folder}: the supervisor was killed")
         except BaseException:
             process.terminate()
             process.wait()
+            shutil.rmtree(self.folder, ignore_errors=True)
             raise
 
     def down(self) -> None:

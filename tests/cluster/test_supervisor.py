@@ -100,6 +100,19 @@ def test_interrupted_on_the_way_leaves_nothing(folder: Path, number: signal.Sign
 
 
 @needs_slurm
+def test_killed_supervisor_takes_its_daemons_with_it(folder: Path) -> None:
+    line = [sys.executable, "-m", "tests.cluster.slurm", "up", os.fspath(folder)]
+    starting = subprocess.Popen(line, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    wait_until((folder / "munge.socket").exists, "the first daemon", seconds=60)
+    found = processes(Slurm(folder))
+    assert "munged" in {process.name() for process in found}
+    found[0].kill()
+    assert starting.communicate()[1] == f"{folder}: the supervisor was killed\n"
+    wait_until(lambda: not left(found), "all to end")
+    assert not folder.exists()
+
+
+@needs_slurm
 def test_failing_daemon_is_named_with_its_last_words(folder: Path, tmp_path: Path) -> None:
     failing = tmp_path / "mariadb-install-db"
     failing.write_text("#!/bin/sh\necho ERROR: no space left >&2\necho see you\nexit 3\n")
