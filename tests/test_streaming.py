@@ -14,6 +14,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -61,13 +62,13 @@ class Host:
         self.process.wait()
         self.process = None
 
-    def query(self, text: str) -> list[tuple[object, ...]]:
+    def query(self, text: str) -> list[tuple[Any, ...]]:
         with sqlite3.connect(self.database) as connection:
             return connection.execute(text).fetchall()
 
     def points(self) -> Counter[tuple[str, int, float]]:
         found = self.query("select key, step, value from metrics where key not like 'system/%'")
-        return Counter((str(key), int(str(step)), float(str(value))) for key, step, value in found)
+        return Counter((key, step, value) for key, step, value in found)
 
 
 @pytest.fixture(scope="module")
