@@ -172,6 +172,7 @@ def test_a_job_that_continues_continues_its_run(host: Host, tmp_path: Path) -> N
     for step in range(11, 31):
         log.write(step, {"train/loss": 1 / step})
     log.close()
+    until(lambda: host.query("select status from runs") == [("RUNNING",)])
     second.close("FINISHED")
     assert host.points() == written(path)
     assert host.query("select status from runs") == [("FINISHED",)]
