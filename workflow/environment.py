@@ -21,7 +21,7 @@ def inherit(root: Path, config: Config | TextsConfig, logs: str, gpus: int) -> N
     interpreter nor launcher stands in a rule, where another path or another launcher would count as a change of the
     rule and re-run its jobs. Every stage watches this process and dies with it.
     """
-    os.environ.update(guard.own_environment())
+    os.environ.update(guard.own_environment(), MLFLOW_EXPERIMENT_NAME=config.experiment)
     _prepend("PATH", Path(sys.executable).parent)
     _prepend("PYTHONPATH", root)
     if config.data_root:

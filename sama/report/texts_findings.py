@@ -114,6 +114,12 @@ def supervision(results: TextResults, config: TextsConfig) -> str:
     others = _named(results, ("majority_vote", "dawid_skene", "self_training"))
     if learners and others:
         text += f"; {learners} learn{'s' if ' and ' not in learners else ''} from it as well, {others} not"
+    if config.meta.options.displace and any(is_meta(method) for method in results.test):
+        text += (
+            ". The meta methods learn from it twice: through the weights, and because every meta step moves the model "
+            f"itself down the loss of the meta set, by a length of α = {config.meta.alpha:g} (displacement) where no "
+            "candidate says otherwise"
+        )
     return f"{text}. {chosen} are chosen on {validation:,} validation texts, for all methods alike."
 
 

@@ -46,6 +46,7 @@ class TextResults:
         test: method -> {measure: [...], "accuracy": [...]}.
         validation: method -> the measure of the kept weights.
         cost: method -> in units of the cheapest training of the seed.
+        measured_against: "validation", "test" -> "clean" or "weak" labels.
         detection: method -> {"auc": [...], "average_precision": [...]}; empty where nothing is known.
         correction: method -> {"weak_accuracy": [...], "corrected_accuracy": [...]}.
         dataset: content of dataset.json.
@@ -64,6 +65,7 @@ class TextResults:
     test: dict[str, dict[str, list[float]]]
     validation: dict[str, list[float]]
     cost: dict[str, list[float]]
+    measured_against: dict[str, str]
     detection: dict[str, dict[str, list[float]]]
     correction: dict[str, dict[str, list[float]]]
     dataset: dict[str, Any]
@@ -116,6 +118,7 @@ def load(results: Path, config: TextsConfig) -> TextResults:
         test=_ordered(summary["test"], methods),
         validation=_ordered(summary["validation"], methods),
         cost=_ordered(summary["cost"], methods),
+        measured_against=summary["measured_against"],
         detection=_ordered(summary["noise_detection"], methods),
         correction=_ordered(summary["correction"], methods),
         dataset=_object(results / "data/dataset.json", ("source", "class_names", "texts", "votes", "overlap")),
@@ -140,7 +143,7 @@ def _object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 def _summary(path: Path, config: TextsConfig) -> dict[str, Any]:
     members = ("test", "validation", "cost", "noise_detection", "correction")
-    summary = _object(path, ("experiment", "measure", "seeds", *members))
+    summary = _object(path, ("experiment", "measure", "seeds", "measured_against", *members))
     for key in members[:3]:
         if absent := [method for method in config.finetuning.methods if method not in summary[key]]:
             raise SamaError(f"{path}: {key}: expected the method {absent[0]!r}, got {', '.join(summary[key])}")

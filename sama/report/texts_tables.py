@@ -19,6 +19,10 @@ from sama.report.words import accuracy_text, auc_text, percent, seeds_text, sent
 SPLITS = ("train", "uncovered", "meta", "validation", "test")
 SHOWN_TEXTS = 15
 LONGEST_TEXT = 160
+WEAK_TEST = (
+    "The labels of the test split are weak ones themselves: these numbers say how far the methods agree with them, not "
+    "how often they are right."
+)
 
 
 def measure_table(results: TextResults) -> Table:
@@ -45,6 +49,7 @@ def measure_table(results: TextResults) -> Table:
     name, against = sentence(MEASURES[results.measure]), results.looks[start].label
     header = ["Method", name, *(["Accuracy"] if also else []), f"− {against}, points", "Higher on seeds"]
     notes = [
+        *([WEAK_TEST] if results.measured_against["test"] == "weak" else []),
         f"{name} on the test split, {spread_words(len(results.seeds))}; the difference is paired by seed. "
         "Validation: the weights that are kept. Cost: forward and backward passes in units of the cheapest training, "
         "tuning left out.",

@@ -16,7 +16,7 @@ from sama.report import texts_page, texts_tables
 from sama.report.compare import paired, spread
 from sama.report.page import Drawing
 from sama.report.tables import Table
-from sama.report.texts_findings import findings
+from sama.report.texts_findings import findings, supervision
 from sama.report.texts_loading import TextResults, load
 from sama.report.words import accuracy_text, percent
 from sama.stages import report_texts
@@ -120,6 +120,24 @@ def test_another_measure_stands_beside_accuracy(made):
     table = texts_tables.measure_table(replace(loaded, measure="macro_f1", test=test))
     assert table.header[1:3] == ["Macro F1", "Accuracy"]
     assert cells(table)["SAMA R"][:2] == ["50.0 ± 0.0 %", "90.0 ± 0.0 %"]
+
+
+def test_weak_test_labels_are_said(made):
+    _, loaded, _ = made
+    assert texts_tables.WEAK_TEST not in texts_tables.measure_table(loaded).notes
+    weak = replace(loaded, measured_against={"validation": "clean", "test": "weak"})
+    assert texts_tables.measure_table(weak).notes[0] == texts_tables.WEAK_TEST
+
+
+def test_displacement_is_said_where_a_meta_method_is_displaced(made):
+    results, loaded, _ = made
+    config = config_of(results)
+    assert "displacement" not in supervision(loaded, config)
+    options = config.meta.options.model_copy(update={"displace": True})
+    displaced = config.model_copy(update={"meta": config.meta.model_copy(update={"options": options, "alpha": 3.0})})
+    assert "by a length of α = 3 (displacement)" in supervision(loaded, displaced)
+    plain = replace(loaded, test={"majority_vote": loaded.test["majority_vote"]})
+    assert "displacement" not in supervision(plain, displaced)
 
 
 def test_labels_functions_and_splits(made):
