@@ -33,9 +33,10 @@ needs_slurm = pytest.mark.skipif(missing() != "", reason=missing())
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """With a shorter path than tmp_path has."""
+    """With a shorter path than tmp_path has; a cluster that a failed test has left there is taken down."""
     with TemporaryDirectory(prefix="sama-slurm-") as name:
         yield Path(name, "cluster")
+        Slurm(Path(name, "cluster")).down()
 
 
 def processes(cluster: Slurm) -> list[psutil.Process]:
