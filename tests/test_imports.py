@@ -13,7 +13,7 @@ ROOT = Path(sama.__file__).parent
 LAYERS = [
     {"adaptation"},
     {"hypergradient"},
-    {"bilevel"},
+    {"bilevel", "interruption"},
     {
         "tracking",
         "training",
@@ -98,7 +98,7 @@ def test_every_file_has_a_room():
 
 @pytest.mark.parametrize(("package", "home"), [("mlflow", "tracking"), ("submitit", "launch")])
 def test_one_module_knows_the_tool(package, home):
-    users = {path.stem for path, _ in FILES if any(name.split(".")[0] == package for name in imports(path))}
+    users = {room for path, room in FILES if any(name.split(".")[0] == package for name in imports(path))}
     assert users == {home}
 
 
