@@ -5,6 +5,7 @@ to stop (USR2, before the time limit or a preemption), it writes a checkpoint af
 last one if there is no such step in time, and is requeued by submitit with the same command line.
 """
 
+import importlib
 import os
 import shutil
 import signal
@@ -64,6 +65,8 @@ class SlurmJob:
 
             TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         cli.STAGES[self.arguments[0]] = self.stage
+        if environment.global_rank and not hasattr(importlib.import_module(self.stage.module), "processes"):
+            return Outcome(0, {})  # a stage that knows nothing of several processes runs in the first alone
         with self._stoppable() as requeue:
             try:
                 _code = cli.run(self.arguments)
@@ -87,6 +90,7 @@ class SlurmJob:
         submitit: Any = signal.getsignal(signal.SIGUSR2)
 
         def requeue(number: int = signal.SIGUSR2, frame: Any = None) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the requeue sends it, and we are leaving
             submitit(signal.SIGUSR2, frame)  # of the tasks only the first comes back from it by leaving
             while True:
                 time.sleep(60)
