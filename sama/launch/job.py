@@ -114,19 +114,17 @@ def finished(folder: Path, tasks: int) -> Outcome | None:
     """The outcome of a job in this folder of which every task succeeded and whose outputs still stand; None without."""
     for first in sorted(folder.glob("*_0_result.pkl")):
         outcomes = outcomes_of(folder, first.name.removesuffix("_0_result.pkl"), tasks)
-        if outcomes and all(isinstance(each, Outcome) and each.code == 0 and _stand(each) for each in outcomes):
+        if all(isinstance(each, Outcome) and each.code == 0 and _stand(each) for each in outcomes):
             return outcomes[0]
     return None
 
 
-def outcomes_of(folder: Path, job_id: str, tasks: int) -> list[Any] | None:
-    """What each task of a job returned, or its traceback; None while one has not ended."""
+def outcomes_of(folder: Path, job_id: str, tasks: int) -> list[Any]:
+    """For each task of a job what it returned, or its traceback; None while it has not ended."""
     from submitit.core.utils import pickle_load
 
     paths = [folder / f"{job_id}_{task}_result.pkl" for task in range(tasks)]
-    if not all(path.exists() for path in paths):
-        return None
-    return [pickle_load(path)[1] for path in paths]
+    return [pickle_load(path)[1] if path.exists() else None for path in paths]
 
 
 def _stand(outcome: Outcome) -> bool:

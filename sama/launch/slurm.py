@@ -125,55 +125,47 @@ class _Launch:
     def _follow(self) -> int | None:
         """Copy the first task's output until the job ends; its exit code, or None if it has to be run again."""
         job_id = str(self.job_id)
-        outputs = [self._tail(job_id, "out", sys.stdout), self._tail(job_id, "err", sys.stderr)]
+        outputs = [
+            Tail(self.folder / f"{job_id}_0_log.{kind}", target, self.name.stage)
+            for kind, target in (("out", sys.stdout), ("err", sys.stderr))
+        ]
         state, outcomes = self._wait(job_id, outputs)
         self.job_id = None  # it has ended: there is nothing to cancel
-        if outcomes is None and state.state in ("PREEMPTED", queue.GONE):
-            accounted = queue.account(job_id)
-            if state.state == "PREEMPTED" or accounted.startswith("PREEMPTED"):
-                tell(f"job {job_id} was preempted: another goes on from its checkpoint")
-                return None
-        log = self.folder / f"{job_id}_0_log.err"
-        if outcomes is not None and all(isinstance(each, jobs.Outcome) and each.code == 0 for each in outcomes):
+        if all(isinstance(each, jobs.Outcome) and each.code == 0 for each in outcomes):
             return 0 if jobs.finished(self.folder, self.tasks) else None
-        lines = [line for output in outputs for line in output.held]
-        code = 1
-        if outcomes is None:
-            log, lines = self._unfinished(job_id, state, log, lines)
-        else:
-            task, outcome = next(
-                (task, each)
-                for task, each in enumerate(outcomes)
-                if not (isinstance(each, jobs.Outcome) and each.code == 0)
-            )
-            log = self.folder / f"{job_id}_{task}_log.err"
-            code = outcome.code if isinstance(outcome, jobs.Outcome) else 1
-            if task or not lines:
-                said = queue.last_word(queue.tail(log) if isinstance(outcome, jobs.Outcome) else str(outcome))
-                lines = [f"sama launch: job {job_id} ({self.name.stage}) failed: {said} [{log}]"]
+        accounted = queue.account(job_id)
+        if "PREEMPTED" in (state.state, accounted.partition(" ")[0]):
+            tell(f"job {job_id} was preempted: another goes on from its checkpoint")
+            return None
+        code, log, said = self._failure(job_id, state, accounted, outcomes)
         tell(f"the log of job {job_id} is {log}")
+        held = [line for output in outputs for line in output.held]
+        lines = held if held and code and log.name == f"{job_id}_0_log.err" else [*held, said]
         for line in lines:
             print(line, file=sys.stderr, flush=True)
-        return code
+        return code or 1
 
-    def _unfinished(self, job_id: str, state: queue.State, log: Path, lines: list[str]) -> tuple[Path, list[str]]:
-        """The log of a job without a result, and what to say of it."""
-        found = "".join(queue.tail(self.folder / f"{job_id}_{task}_log.err") for task in range(self.tasks))
-        why = queue.reason(state, queue.account(job_id), found, self.resources.timeout_minutes)
-        return log, [*lines, f"sama launch: job {job_id} ({self.name.stage}) {why} [{log}]"]
+    def _failure(self, job_id: str, state: queue.State, accounted: str, outcomes: list[Any]) -> tuple[int, Path, str]:
+        """Exit code of the stage (0: it left none), log of the task that failed first, and a line that says why."""
+        about = f"sama launch: job {job_id} ({self.name.stage})"
+        logs = [self.folder / f"{job_id}_{task}_log.err" for task in range(self.tasks)]
+        for outcome, log in zip(outcomes, logs, strict=True):
+            if isinstance(outcome, jobs.Outcome) and outcome.code:
+                return outcome.code, log, f"{about} failed: {queue.last_word(queue.tail(log))} [{log}]"
+            if isinstance(outcome, str):
+                return 0, log, f"{about} failed: {queue.last_word(outcome)} [{log}]"
+        why = queue.reason(state, accounted, "".join(map(queue.tail, logs)), self.resources.timeout_minutes)
+        return 0, logs[0], f"{about} {why} [{logs[0]}]"
 
-    def _tail(self, job_id: str, kind: str, target: Any) -> Tail:
-        return Tail(self.folder / f"{job_id}_0_log.{kind}", target, self.name.stage)
-
-    def _wait(self, job_id: str, outputs: list[Tail]) -> tuple[queue.State, list[Any] | None]:
-        """The job's last state, and what its tasks returned; None if they left nothing."""
+    def _wait(self, job_id: str, outputs: list[Tail]) -> tuple[queue.State, list[Any]]:
+        """The job's last state, and what each of its tasks returned; None if it left nothing."""
         start = looked = time.monotonic()
         state, waits = queue.State(queue.UNKNOWN), False
         while True:
             now = time.monotonic()
             outcomes = jobs.outcomes_of(self.folder, job_id, self.tasks)
             every = min(max((now - start) / 10, STATE_SECONDS[0]), STATE_SECONDS[1])
-            if outcomes is not None or now - looked >= every or state.state == queue.UNKNOWN:
+            if None not in outcomes or now - looked >= every or state.state == queue.UNKNOWN:
                 state, looked = queue.look(job_id), now
                 if state.state == "PENDING" and not waits and state.restarts:
                     tell(f"job {job_id} was requeued and waits ({state.reason})")
@@ -184,7 +176,7 @@ class _Launch:
                 break
             time.sleep(LOG_SECONDS)
         end = time.monotonic() + RESULT_SECONDS
-        while outcomes is None and time.monotonic() < end:  # a shared folder shows a new file late
+        while None in outcomes and time.monotonic() < end:  # a shared folder shows a new file late
             self.folder.chmod(self.folder.stat().st_mode)
             outcomes = jobs.outcomes_of(self.folder, job_id, self.tasks)
             time.sleep(LOG_SECONDS)
@@ -224,7 +216,8 @@ def _parameters(wanted: Resources, name: Name, minutes: int, notice: int) -> dic
         "mem": None if wanted.memory_mb is None else f"{wanted.memory_mb}M",
         "partition": wanted.partition,
         "account": wanted.account,
-        "srun_args": [f"--cpus-per-task={wanted.cpus}"],  # srun does not take it over from sbatch
+        # srun does not take the first over from sbatch; a task that fails ends the others, which may wait for it
+        "srun_args": [f"--cpus-per-task={wanted.cpus}", "--kill-on-bad-exit=1"],
         "additional_parameters": further,
     }
     return {key: value for key, value in given.items() if value is not None}

@@ -248,7 +248,7 @@ def test_job_asked_to_stop_goes_on_where_it_was(toy: Toy, slurm: Slurm) -> None:
 
 
 RANKS = """
-import json, os, sys
+import json, os, time
 from pathlib import Path
 
 processes = None  # this stage knows of them
@@ -261,6 +261,8 @@ def run(*, out: Path) -> None:
     (out / f"{rank}.json").write_text(json.dumps([os.environ[name] for name in NAMES]))
     if rank == os.environ.get("FAILS"):
         raise RuntimeError("a mistake of one")
+    if "FAILS" in os.environ:
+        time.sleep(600)
 """
 
 
