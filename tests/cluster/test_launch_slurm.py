@@ -286,14 +286,13 @@ def test_every_task_knows_its_rank_and_logs_by_itself(toy: Toy, slurm: Slurm) ->
 @pytest.mark.long
 @pytest.mark.parametrize("by", ["preemption", "time limit"])
 def test_interrupted_job_ends_with_the_same_bytes(toy: Toy, slurm: Slurm, by: str) -> None:
-    """Three times by a partition of higher priority; twice by its limit of a minute."""
+    """Three times by a partition of higher priority; at least twice by its limit of a minute."""
     arguments = retraining(toy, steps=200, seconds=0.2 if by == "preemption" else 0.5)
     launch = (*SLURM, "--timeout-minutes", "1" if by == "time limit" else "60", "--", "slow")
     launcher = toy.start(
         PYTHON, "program.py", *launch, *arguments, "--out", "out", "--work", "work", **slurm.environment
     )
-    alone = toy.run("retrain", *arguments, "--out", "alone", "--work", "work_alone")
-    assert alone.returncode == 0, alone.stderr
+    alone = toy.start(PYTHON, "program.py", "retrain", *arguments, "--out", "alone", "--work", "work_alone")
     if by == "preemption":
         for at in (20, 40, 60):
             wait_until(lambda at=at: logged(toy) >= at, "the training to be under way", seconds=60)
@@ -307,9 +306,11 @@ def test_interrupted_job_ends_with_the_same_bytes(toy: Toy, slurm: Slurm, by: st
                 "--wrap=sleep 1",
             )
             wait_until(lambda: "PENDING" in queue(slurm, toy).values(), "the requeue", seconds=60)
-    _, errors = launcher.communicate(timeout=400)
+    _, errors = launcher.communicate(timeout=500)
     assert launcher.returncode == 0, errors
-    assert errors.count("asked to stop") == (3 if by == "preemption" else 2), errors
+    assert errors.count("asked to stop") >= (3 if by == "preemption" else 2), errors
+    _, errors = alone.communicate(timeout=500)
+    assert alone.returncode == 0, errors
     assert files(toy.folder / "out") == files(toy.folder / "alone")
 
 
