@@ -41,14 +41,15 @@ class SlurmJob:
         stage: where the launcher found the stage.
         folder: of the job.
         tasks: how many there are.
-        patience: seconds from the signal until the job is requeued, checkpoint or not.
+        seconds: its time limit. notice: how long before it the signal comes, or earlier (Slurm is coarse), in seconds.
     """
 
     arguments: tuple[str, ...]
     stage: cli.Stage
     folder: str
     tasks: int
-    patience: float
+    seconds: float
+    notice: float
 
     def __call__(self) -> Outcome:
         """Run the stage in this task."""
@@ -88,6 +89,7 @@ class SlurmJob:
     def _stoppable(self) -> Iterator[Any]:
         """Answer USR2 by asking the stage to stop; what is yielded requeues the job and does not return."""
         submitit: Any = signal.getsignal(signal.SIGUSR2)
+        last = time.monotonic() + self.seconds - self.notice / 2
 
         def requeue(number: int = signal.SIGUSR2, frame: Any = None) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the requeue sends it, and we are leaving
@@ -98,7 +100,8 @@ class SlurmJob:
         def ask(number: int, frame: Any) -> None:
             print("sama launch: asked to stop: requeued after a checkpoint", file=sys.stderr, flush=True)
             interruption.request()
-            signal.setitimer(signal.ITIMER_REAL, self.patience)
+            # without a step until then, it is requeued as it is; a preempted job Slurm itself requeues, if it has to kill it
+            signal.setitimer(signal.ITIMER_REAL, max(last - time.monotonic(), 1))
 
         signal.signal(signal.SIGALRM, requeue)
         signal.signal(signal.SIGUSR2, ask)

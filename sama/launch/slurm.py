@@ -105,7 +105,7 @@ class _Launch:
         minutes = max(1, math.ceil(wanted.timeout_minutes))
         notice = min(NOTICE_SECONDS, 15 * minutes)
         work = jobs.SlurmJob(
-            self.arguments, cli.STAGES[self.arguments[0]], str(self.folder), self.tasks, patience=notice / 2
+            self.arguments, cli.STAGES[self.arguments[0]], str(self.folder), self.tasks, 60 * minutes, notice
         )
         submission = DelayedSubmission(work)
         submission.set_timeout(minutes, REQUEUES)
