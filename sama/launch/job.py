@@ -100,7 +100,7 @@ class SlurmJob:
         def ask(number: int, frame: Any) -> None:
             print("sama launch: asked to stop: requeued after a checkpoint", file=sys.stderr, flush=True)
             interruption.request()
-            # without a step until then, it is requeued as it is; a preempted job Slurm itself requeues, if it has to kill it
+            # without a step until then it is requeued as it is; one that is preempted Slurm kills before, and requeues
             signal.setitimer(signal.ITIMER_REAL, max(last - time.monotonic(), 1))
 
         signal.signal(signal.SIGALRM, requeue)
