@@ -71,7 +71,7 @@ figures: setup ## renew the pictures and numbers of the README from the default 
 
 ui: setup ## the dashboard on http://127.0.0.1:5000 (PORT=…)
 	@test -f mlflow.db || { echo "no dashboard yet: mlflow.db is missing; run make reproduce first" >&2; exit 1; }
-	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --workers 1 --host 127.0.0.1 --port $(PORT)
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec mlflow ui --backend-store-uri sqlite:///mlflow.db --workers 1 --host 127.0.0.1 --port $(PORT)
 
 record: setup ## run what changed and record the results in dvc.lock
 	SAMA_CORES=$(CORES) dvc repro

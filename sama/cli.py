@@ -59,6 +59,7 @@ TOOLS = {
     "launch": "carry a stage through submitit",
     "config": "show, check or describe the configuration",
     "pipeline": "hold the folder, mend what a killed run left, become Snakemake",
+    "doctor": "check folder, GPU, data, tracking server and cluster, and say what to mend",
 }
 
 
@@ -76,7 +77,7 @@ class Commands(click.Group):
 
             module = importlib.import_module(STAGES[cmd_name].module)
             return stage_command(cmd_name, module.run, DEFAULT_CONFIG)
-        return {"init": init, "launch": launch, "config": config, "pipeline": pipeline}.get(cmd_name)
+        return {"init": init, "launch": launch, "config": config, "pipeline": pipeline, "doctor": doctor}.get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Two lists, without importing anything."""
@@ -250,6 +251,20 @@ def launch(launcher: str, stage: str, arguments: tuple[str, ...], **resources: A
     from sama.launch.local import run_local
 
     return functools.partial(run_local, [stage, *arguments], wanted)
+
+
+@commands.command()
+@click.argument("overlays", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--partition", help="Of a Slurm cluster: look at it too, and send one small job there.")
+@click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs that the small job asks for.")
+def doctor(overlays: tuple[Path, ...], partition: str | None, gpus: int) -> Callable[[], int]:
+    """Look at what the experiment of OVERLAYS needs: folder, GPU, data, tracking server, cluster.
+
+    A line each: ok, note, or mend and how. The exit code is 1 if something is to be mended.
+    """
+    from sama import doctor as doctoring
+
+    return lambda: doctoring.report(doctoring.examine(_load(overlays), partition, gpus), click.echo)
 
 
 def config_paths(arguments: Sequence[str]) -> list[Path]:

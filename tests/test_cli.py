@@ -34,7 +34,7 @@ def test_help_lists_the_stages_in_order_and_imports_next_to_nothing() -> None:
     stages = ["prepare", "meta-train", "observe", "score", "select", "suspects", "retrain", "evaluate", "summarize"]
     texts = ["prepare-texts", "tune", "finetune", "evaluate-texts", "summarize-texts", "suspect-texts", "export-text"]
     stages += ["report", *texts, "report-texts", "track", "track-texts"]
-    both = [*stages, "init", "launch", "config", "pipeline"]
+    both = [*stages, "init", "launch", "config", "pipeline", "doctor"]
     assert [name for name in names if name in both] == both
     assert set(both) == {*cli.STAGES, *cli.TOOLS}
     heavy = {"torch", "pandas", "numpy", "pydantic", "yaml", "rich", "mlflow", "submitit", "snakemake", "dvc"}

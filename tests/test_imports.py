@@ -31,7 +31,7 @@ LAYERS = [
         "report",
     },
     {"stages"},
-    {"launch", "command", "pipeline", "own_columns", "own_data", "own_images", "own_texts", "cli"},
+    {"launch", "command", "pipeline", "doctor", "own_columns", "own_data", "own_images", "own_texts", "cli"},
 ]
 BESIDE = {"config", "files", "errors", "guard", "metrics", ""}  # used by the upper layers; "" is sama itself
 NUMERIC = {
@@ -97,7 +97,7 @@ def test_every_file_has_a_room():
 
 
 @pytest.mark.parametrize(("package", "home"), [("mlflow", "tracking"), ("submitit", "launch")])
-def test_one_module_knows_the_tool(package, home):
+def test_one_room_knows_the_tool(package, home):
     users = {room for path, room in FILES if any(name.split(".")[0] == package for name in imports(path))}
     assert users == {home}
 

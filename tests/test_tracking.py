@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from sama import tracking
 from sama.errors import SamaError
-from sama.tracking import DataSet, Outcome, Run, mirror, run_key
+from sama.tracking import Database, DataSet, Outcome, Run, mirror, mirroring, run_key
 
 NAME = "toy"
 
@@ -20,7 +19,7 @@ NAME = "toy"
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new database; making one takes seconds, copying it none."""
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    mirror(path, path.parent / "mlartifacts", NAME, [])
+    mirror(Database(path, path.parent / "mlartifacts"), NAME, [])
     return path
 
 
@@ -34,7 +33,7 @@ class Place:
         self.figure.write_text("<svg/>")
 
     def mirror(self, runs: Sequence[Run]) -> Outcome:
-        return mirror(self.database, self.artifacts, NAME, runs)
+        return mirror(Database(self.database, self.artifacts), NAME, runs)
 
     def query(self, text: str) -> list[Any]:
         with sqlite3.connect(self.database) as connection:
@@ -214,7 +213,7 @@ def test_a_run_written_twice_is_kept_once(place: Place, monkeypatch: pytest.Monk
     runs = some_runs(place)
     place.mirror(runs)
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "_stored", lambda *_: iter(()))  # a second writer that saw an empty database
+        patch.setattr(mirroring, "_stored", lambda *_: iter(()))  # a second writer that saw an empty database
         place.mirror(runs)
     assert place.query("select count(*) from runs") == [(6,)]
     assert place.mirror(runs) == Outcome(kept=3, written=0, deleted=3)

@@ -22,7 +22,7 @@ def inherit(root: Path, config: Config | TextsConfig) -> None:
     no rule, where another path would count as a change of the rule and re-run its jobs. Every stage watches this
     process and dies with it, but for a job of Slurm, which is joined by the next run.
     """
-    os.environ.update(guard.own_environment())
+    os.environ.update(guard.own_environment(), MLFLOW_EXPERIMENT_NAME=config.experiment)
     _prepend("PATH", Path(sys.executable).parent)
     _prepend("PYTHONPATH", root)
     if config.data_root:

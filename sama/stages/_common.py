@@ -15,6 +15,7 @@ from sama.errors import SamaError
 from sama.files import atomic, copy, sha256
 from sama.metrics import MetricLog
 from sama.stages._keys import source_hash
+from sama.tracking import live
 from sama.training import setup_torch
 
 
@@ -64,9 +65,12 @@ class Run:
         key: of the run; what another run left in the folder is ignored, and so is what other code, another torch,
             device or number of threads left: their numbers differ in the last bits.
         device: where the run computes.
+        cell, seed: what is trained, if its curves are to be seen on a tracking server while it runs.
     """
 
-    def __init__(self, folder: Path, key: str, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, key: str, device: torch.device, *, cell: str | None = None, seed: int | None = None
+    ) -> None:
         self.folder = folder
         self.key = machine_key(key, device)
         self._checkpoint = folder / "checkpoint.pt"
@@ -75,12 +79,19 @@ class Run:
         self.checkpointed: dict[str, Any] | None = content["state"] if content else None
         self.step: int = content["step"] if content else 0
         self.metrics = MetricLog(folder / "metrics.jsonl", resume_step=self.step if content else None)
+        self._live = None if cell is None or seed is None else live(self.metrics.path, cell, seed, key)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.metrics.close()
+        self._close_live("KILLED" if kind is not None and not issubclass(kind, Exception) else "FAILED")
+
+    def _close_live(self, status: str) -> None:
+        if self._live is not None:
+            self._live.close(status)
+            self._live = None
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the checkpoint of `step`."""
@@ -89,6 +100,7 @@ class Run:
     def finish(self, metrics: Path) -> None:
         """Copy the metrics to their place and clear up; call it when every other output stands."""
         self.metrics.close()
+        self._close_live("FINISHED")
         copy(self.metrics.path, metrics)
         self.drop()
 

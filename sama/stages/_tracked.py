@@ -43,10 +43,16 @@ class Source:
 
 
 def mirror(database: Path, artifacts: Path, out: Path, config: AnyConfig, runs: Sequence[tracking.Run]) -> None:
-    """Make the database hold these runs of the experiment, and list their keys in the JSON file `out`."""
-    done = tracking.mirror(database, artifacts, config.experiment, runs)
+    """Make MLflow hold these runs of the experiment, and list their keys in the JSON file `out`.
+
+    The server that MLFLOW_TRACKING_URI names over HTTP, if it names one; else the database.
+    """
+    store = tracking.server() or tracking.Database(database, artifacts)
+    done = tracking.mirror(store, config.experiment, runs)
     write_json(out, {"experiment": config.experiment, "runs": {item.name: item.key for item in runs}})
-    print(f"{config.experiment}: {done.kept} runs kept, {done.written} written, {done.deleted} deleted in {database}")
+    print(
+        f"{config.experiment}: {done.kept} runs kept, {done.written} written, {done.deleted} deleted in {store.where}"
+    )
 
 
 def describe(

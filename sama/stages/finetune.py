@@ -67,7 +67,7 @@ def run(
     device = device_of(runtime)
     dataset = load(texts, manifest)
     key = sections.key("finetune", seed, dataset, method)
-    with Run(work, key, device) as state:
+    with Run(work, key, device, cell=method, seed=seed) as state:
         source = Texts(dataset, model, texts.parent / "tokenizer", data_root)
         trained = train_method(
             source, method, sections, seed=seed, device=device, state=state, description=f"{method} seed {seed}"

@@ -63,7 +63,7 @@ def run(
     meta_split = dataset.meta_split()
     meta_examples = examples(dataset, meta_split.name)
     validation = Validation(examples(dataset, "validation"))
-    with Run(work, key, device) as state:
+    with Run(work, key, device, cell="meta", seed=seed) as state:
         trainer = _assemble(classifier(model, dataset, seed).to(device), training, meta_examples, meta, seed, device)
         watched = _watched(trainer.program, meta, len(training))
         with Progress(meta.training.steps, "meta-train", start=state.step) as progress:

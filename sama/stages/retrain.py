@@ -59,7 +59,10 @@ def run(
     recipe = budgeted(training, retrain.budget, kept=len(data), examples=len(dataset.split("train")))
     key = run_key("retrain", seed, dataset, model, recipe, labels, *([] if kept is None else [kept]))
     network = classifier(model, dataset, seed).to(device)
-    with Run(work, key, device) as state, Progress(recipe.steps, cell, start=state.step) as progress:
+    with (
+        Run(work, key, device, cell=cell, seed=seed) as state,
+        Progress(recipe.steps, cell, start=state.step) as progress,
+    ):
         cost = train(
             network,
             data,

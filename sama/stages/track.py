@@ -1,4 +1,4 @@
-"""Mirror an experiment's results into the MLflow database; its sole writer.
+"""Mirror an experiment's results into MLflow: the database here, of which it is the sole writer, or a server.
 
 The cells are meta training, full, clean, each method and ratio; `sama.stages._tracked` says what stands there of each.
 """
@@ -14,7 +14,7 @@ from sama.stages._tracked import Cell, Source, describe, finals, mirror, params
 
 
 def run(*, results: Path, database: Path, artifacts: Path, out: Path, config: Config) -> None:
-    """Mirror the experiment into the database.
+    """Mirror the experiment into the database, or the server that MLFLOW_TRACKING_URI names over HTTP.
 
     Args:
         results: folder of the experiment.

@@ -1,4 +1,4 @@
-"""Mirror an experiment on texts into the MLflow database, as `sama.stages.track` does one on images.
+"""Mirror an experiment on texts into MLflow, as `sama.stages.track` does one on images.
 
 The cells are the methods; `sama.stages._tracked` says what stands there of each.
 """
@@ -16,7 +16,7 @@ from sama.stages._tracked import Cell, Source, describe, finals, mirror, params
 
 
 def run(*, results: Path, database: Path, artifacts: Path, out: Path, config: TextsConfig) -> None:
-    """Mirror the experiment into the database.
+    """Mirror the experiment into the database, or the server that MLFLOW_TRACKING_URI names over HTTP.
 
     Args:
         results: folder of the experiment.

@@ -67,7 +67,7 @@ def address(place: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (place / "server.log").open("wb") as log:
         server = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
     try:

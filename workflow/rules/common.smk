@@ -8,6 +8,7 @@ sys.path.insert(0, workflow.basedir)
 
 from sama.config import dump_yaml, over_default, validate_any
 from sama.errors import SamaError
+from sama.files import sha256
 from workflow import environment
 from workflow import stages as stage_list
 
@@ -23,6 +24,8 @@ WORK = f"checkpoints/{CONFIG.experiment}"
 SEEDS = CONFIG.seeds
 SETTINGS = f"{RESULTS}/config.yaml"
 GPUS = 1 if CONFIG.runtime.device == "cuda" else 0
+# of the server that runs are mirrored into, if there is one: another is to be filled too; its address may hold a password
+TRACKING = sha256(os.environ.get("MLFLOW_TRACKING_URI", ""))[:12]
 
 environment.inherit(Path(workflow.basedir), CONFIG)
 

@@ -339,6 +339,7 @@ rule track_texts:
         settings=SETTINGS,
         results=subpath(input.summary, parent=True),
         database="mlflow.db",
+        server=TRACKING,
         artifacts="mlartifacts",
     shell:
         "exec python -m sama.cli track-texts --config {params.settings} --results {params.results} --database {params.database}"

@@ -33,6 +33,7 @@ rule track:
         settings=SETTINGS,
         results=subpath(input.summary, parent=True),
         database="mlflow.db",
+        server=TRACKING,
         artifacts="mlartifacts",
     shell:
         "exec python -m sama.cli track --config {params.settings} --results {params.results} --database {params.database}"
