@@ -1,5 +1,6 @@
 """Stages carried by a real Slurm."""
 
+import fcntl
 import getpass
 import json
 import os
@@ -90,11 +91,14 @@ def test_finished_job_is_run_again_only_if_its_output_is_gone(toy: Toy, slurm: S
 @pytest.mark.parametrize("killed", ["launcher", "owner"])
 def test_job_outlives_its_launcher_and_is_joined(toy: Toy, slurm: Slurm, killed: str) -> None:
     owner = toy.start("sleep", "60")
+    (toy.folder / ".snakemake").mkdir()
     launcher = toy.start(PYTHON, "program.py", *WAIT, **slurm.environment, SAMA_OWNER_PID=identity(owner.pid))
     toy.wait_asleep()
     {"launcher": launcher, "owner": owner}[killed].kill()
     assert launcher.wait(timeout=30) == (-9 if killed == "launcher" else 143)
     assert len(queue(slurm, toy)) == 1
+    with (toy.folder / ".snakemake" / "sama-jobs.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a new pipeline need not wait for the job
     joined = toy.start(PYTHON, "program.py", *WAIT, **slurm.environment)
     assert joined.stderr is not None
     assert "joined" in joined.stderr.readline()
@@ -102,6 +106,18 @@ def test_job_outlives_its_launcher_and_is_joined(toy: Toy, slurm: Slurm, killed:
     output, errors = joined.communicate(timeout=120)
     assert (joined.returncode, output) == (0, "begun\n"), errors
     assert begun(toy) == 1
+
+
+def test_job_that_writes_to_the_same_place_from_other_inputs_is_cancelled(toy: Toy, slurm: Slurm) -> None:
+    launcher = toy.start(PYTHON, "program.py", *WAIT, **slurm.environment)
+    toy.wait_asleep()
+    launcher.kill()
+    (before,) = queue(slurm, toy)
+    other = toy.run(*SLURM, "--", "toy", "--out", "out.txt", "--seeds", "5", **slurm.environment)
+    assert other.returncode == 0, other.stderr
+    assert f"job {before} " in other.stderr
+    assert queue(slurm, toy) == {}
+    assert "'seeds': (5,)" in (toy.folder / "out.txt").read_text()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
