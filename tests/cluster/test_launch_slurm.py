@@ -179,7 +179,7 @@ def test_launcher_killed_while_it_submits(toy: Toy, slurm: Slurm) -> None:
     script = toy.folder / "bin" / "sbatch"
     script.parent.mkdir()
     # $PPID is flock, and the launcher its parent
-    script.write_text(f'#!/bin/sh\nkill -9 $(ps -o ppid= -p $PPID)\nsleep 1.5\nexec {real} "$@"\n')
+    script.write_text(f'#!/bin/sh\nkill -9 $(ps -o ppid= -p $PPID)\nsleep 5\nexec {real} "$@"\n')
     script.chmod(0o755)
     path = f"{script.parent}{os.pathsep}{slurm.environment['PATH']}"
     (toy.folder / "go").touch()
