@@ -213,23 +213,44 @@ def pipeline(arguments: tuple[str, ...], wait_seconds: float) -> Callable[[], No
 
 
 @commands.command(context_settings={"allow_interspersed_args": False})
-@click.option("--launcher", type=click.Choice(["inline", "local"]), default="local", show_default=True)
-@click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="Processor cores of the job.")
-@click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs of the job.")
-@click.option("--memory-mb", type=click.IntRange(1), help="Memory of the job (not enforced by inline and local).")
+@click.option("--launcher", type=click.Choice(["inline", "local", "slurm"]), default="local", show_default=True)
+@click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="Processor cores of a task.")
+@click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs of a node.")
+@click.option("--memory-mb", type=click.IntRange(1), help="Memory of a node (enforced by slurm alone).")
 @click.option("--timeout-minutes", type=click.IntRange(1), default=1440, show_default=True, help="Time limit.")
-@click.option("--logs", type=click.Path(path_type=Path), default=Path("logs/submitit"), show_default=True)
+@click.option(
+    "--logs", type=click.Path(path_type=Path), help="Folder of the jobs' files, for slurm one that its nodes share."
+)
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="slurm: nodes of the job.")
+@click.option("--tasks-per-node", type=click.IntRange(1), default=1, show_default=True, help="slurm: processes a node.")
+@click.option("--partition", help="slurm: where the job is queued.")
+@click.option("--account", help="slurm: who is charged.")
+@click.option("--slurm", multiple=True, metavar="KEY[=VALUE]", help="slurm: a further option of sbatch, repeatable.")
 @click.argument("stage")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def launch(launcher: str, stage: str, arguments: tuple[str, ...], **resources: Any) -> Callable[[], int]:
-    """Run STAGE with ARGUMENTS through LAUNCHER: in this process, or as a job of submitit's local executor."""
+    """Run STAGE with ARGUMENTS through LAUNCHER: in this process, as a job of submitit's local executor, or of Slurm.
+
+    With slurm a job is named by the content of what it depends on. Called again, this joins the job that still runs,
+    and runs nothing where the result stands. Ctrl-C cancels the job; kill -9 leaves it running.
+    """
     if stage not in STAGES:
         raise SamaError(f"unknown stage {stage!r}, expected one of {', '.join(STAGES)}")
     if "-h" in arguments or "--help" in arguments or launcher == "inline":
         return functools.partial(run, [stage, *arguments])
-    from sama import launch as launching
+    from sama.launch.following import Resources
 
-    return functools.partial(launching.run_local, [stage, *arguments], launching.Resources(**resources))
+    resources["logs"] = resources["logs"] or Path("logs", "slurm" if launcher == "slurm" else "submitit")
+    wanted = Resources(**resources)
+    if launcher == "slurm":
+        from sama.launch.slurm import run_slurm
+
+        return functools.partial(run_slurm, [stage, *arguments], wanted)
+    if wanted.nodes * wanted.tasks_per_node > 1:
+        raise SamaError("--nodes and --tasks-per-node: expected 1 with the launcher local, which runs one process")
+    from sama.launch.local import run_local
+
+    return functools.partial(run_local, [stage, *arguments], wanted)
 
 
 @commands.command()

@@ -16,6 +16,13 @@ import pyarrow.parquet as pq
 
 from sama.errors import SamaError
 
+_written: dict[Path, None] = {}
+
+
+def written() -> list[Path]:
+    """The files that this process has put in their place and that still stand, in order."""
+    return [path for path in _written if path.exists()]
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -31,6 +38,7 @@ def atomic(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+        _written[path] = None
     except OSError as error:
         error.add_note(str(path))  # a write to a full disk does not say which file it was
         raise

@@ -62,12 +62,20 @@ def own_environment() -> dict[str, str]:
     return {OWNER: identity(os.getpid())}
 
 
-def watch_owner() -> None:
+def detach() -> None:
+    """Watch no owner and hold no lock of the folder: for a job on a cluster, which outlives those that asked for it."""
+    global _watching
+    _watching = True
+    os.environ.pop(OWNER, None)
+    _locks[JOB_LOCK] = -1
+
+
+def watch_owner(orderly: bool = True) -> None:
     """End this process when its owner, or the parent between them, is gone; nothing is watched without an owner.
 
     The first look is taken before this returns, so a stage whose owner died while it was starting never begins.
     The end is SIGTERM to ourselves (the stage removes its temporary files), then, a second later, SIGKILL to the
-    children and an immediate exit.
+    children and an immediate exit. Without `orderly` it is the exit alone, and the children go on.
     """
     global _watching
     owner = os.environ.get(OWNER, "")
@@ -80,6 +88,8 @@ def watch_owner() -> None:
     def watch() -> None:
         while alive(owner) and os.getppid() == parent:
             time.sleep(POLL_SECONDS)
+        if not orderly:
+            os._exit(143)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
         for pid in descendants(os.getpid()):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sama.bilevel.batches import ShuffledBatches
+from sama.bilevel.checkpoint import due
 from sama.bilevel.loop import BilevelLoop, Stateful, StepResult
 from sama.hypergradient import knobs_of
 from sama.hypergradient.program import Program
@@ -195,7 +196,7 @@ def run_loop(
         log: called with the step and the numbers every `log_every` steps and at the end.
         progress: called with the step after each one.
         resume: state that `save` was given, to continue from.
-        save: called with the step and the whole state every `checkpoint_every` steps.
+        save: called with the step and the whole state every `checkpoint_every` steps, and when asked to stop.
     """
     if watched is not None:
         loop.extra_state["weights"] = watched
@@ -223,7 +224,7 @@ def run_loop(
             log(step, numbers)
         if progress:
             progress(step)
-        if save and step % recipe.checkpoint_every == 0 and step < recipe.steps:
+        if save and due(step, recipe.checkpoint_every) and step < recipe.steps:
             save(step, {"loop": loop.state_dict(), "meta_loss": meta_loss})
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sama.bilevel.batches import ShuffledBatches
-from sama.bilevel.checkpoint import random_state, set_random_state
+from sama.bilevel.checkpoint import due, random_state, set_random_state
 from sama.bilevel.finite import require_finite
 from sama.bilevel.precision import Precision
 
@@ -278,7 +278,7 @@ def train(
         log: called with the step and the numbers every `log_every` steps and at the end.
         progress: called with the step after each one.
         resume: state that `save` was given, to continue from.
-        save: called with the step and the whole state every `checkpoint_every` steps.
+        save: called with the step and the whole state every `checkpoint_every` steps, and when asked to stop.
         observe: called with the indices [batch] and the detached outputs [batch, classes] of every batch.
 
     Returns:
@@ -338,7 +338,7 @@ def train(
             if validation is not None:
                 numbers |= validation.numbers(model, step, device)
             log(step, numbers)
-        if save and step % recipe.checkpoint_every == 0 and step < last_step:
+        if save and due(step, recipe.checkpoint_every) and step < last_step:
             state = _state(step, model, optimizer, scheduler, batches, precision)
             if validation is not None and validation.best is not None:
                 state["best"] = validation.best.state_dict()

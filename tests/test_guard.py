@@ -171,7 +171,7 @@ def level(processes: list[psutil.Process], name: str) -> psutil.Process:
         "snakemake": lambda command: "snakemake" in command,
         "launcher": lambda command: "launch" in command and "program.py" in command and "-c" not in command,
         "controller": lambda command: "submitit.local._local" in command,
-        "stage": lambda command: "sama.launch" in command,
+        "stage": lambda command: "sama.launch.local" in command,
     }
     found = [process for process in processes if marks[name](process.cmdline())]
     assert len(found) == 1, [process.cmdline() for process in processes]

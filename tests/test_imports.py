@@ -13,7 +13,7 @@ ROOT = Path(sama.__file__).parent
 LAYERS = [
     {"adaptation"},
     {"hypergradient"},
-    {"bilevel"},
+    {"bilevel", "interruption"},
     {
         "tracking",
         "training",

@@ -8,7 +8,7 @@ import pytest
 
 from sama.errors import SamaError
 from sama.guard import identity
-from sama.launch import _devices
+from sama.launch.local import _devices
 from tests.toy_pipeline import PYTHON, Toy, left, tree, wait_until
 
 LOCAL = ("launch", "--launcher", "local", "--logs", "logs")
@@ -59,11 +59,12 @@ def test_killed_job_is_said_to_be_killed(toy: Toy) -> None:
 def test_job_over_its_time_limit_says_so(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     code = """
 from pathlib import Path
-from sama import cli, launch
+from sama.launch import local
+from sama.launch.following import Resources
 import program
-launch.NOTICE_SECONDS = 3
-raise SystemExit(launch.run_local(
-    ["toy", "--out", "out.txt", "--mode", "sleep"], launch.Resources(1, 0, None, 0.1, Path("logs"))))
+local.NOTICE_SECONDS = 3
+raise SystemExit(local.run_local(
+    ["toy", "--out", "out.txt", "--mode", "sleep"], Resources(1, 0, None, 0.1, Path("logs"))))
 """
     process = toy.start(PYTHON, "-c", code)
     _, errors = process.communicate(timeout=90)
@@ -116,7 +117,7 @@ def test_job_that_waits_for_its_pickle_dies_with_its_launcher(toy: Toy) -> None:
     """A launcher killed between the start of the job and the pickle's arrival; submitit would wait for a minute."""
     owner = toy.start("sleep", "60")
     environment = {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "1", "SUBMITIT_LOG_LEVEL": "INFO"}
-    job = toy.start(PYTHON, "-u", "-m", "sama.launch", "logs", SAMA_OWNER_PID=identity(owner.pid), **environment)
+    job = toy.start(PYTHON, "-u", "-m", "sama.launch.local", "logs", SAMA_OWNER_PID=identity(owner.pid), **environment)
     assert job.stdout is not None
     while "Loading pickle" not in job.stdout.readline():
         assert job.poll() is None

@@ -34,7 +34,7 @@ def run(
     files: tuple[Path, ...] = (),
     ratio: float | None = None,
     wanted: bool = False,
-    mode: Literal["ok", "mendable", "bug", "eof", "sleep", "killed", "full", "interrupt"] = "ok",
+    mode: Literal["ok", "mendable", "bug", "eof", "sleep", "killed", "full", "interrupt", "greedy", "wait"] = "ok",
 ) -> None:
     """Write what it was given.
 
@@ -57,6 +57,15 @@ def run(
         os.kill(os.getpid(), 9)
     if mode == "interrupt":
         raise KeyboardInterrupt
+    if mode == "greedy":
+        held = [b"x" * 2**20 for _ in range(300)]
+        time.sleep(10)
+    if mode == "wait":
+        with open("begun.txt", "a") as stream:
+            print(out, file=stream)
+        Path("asleep").write_text(str(os.getpid()))
+        while not Path("go").exists():
+            time.sleep(0.05)
     if mode == "full":
         Path("/dev/full").write_text("x")
     seen = dict(steps=training.steps, root=data_root, seeds=seeds, ratios=ratios, files=files, ratio=ratio)

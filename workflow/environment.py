@@ -1,9 +1,11 @@
 """The environment that every job of the workflow inherits."""
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from sama import guard
 from sama.config import Config, TextsConfig
@@ -11,27 +13,49 @@ from sama.errors import SamaError
 from sama.files import write_text
 
 STARTED = time.time()
-LAUNCHABLE = ("meta_train", "observe", "score", "retrain", "tune", "finetune")
 
 
-def inherit(root: Path, config: Config | TextsConfig, logs: str, gpus: int) -> None:
+def inherit(root: Path, config: Config | TextsConfig) -> None:
     """Set it, in this process.
 
-    Jobs run `python -m sama.cli $LAUNCH_STAGE STAGE …`, with this interpreter and the package below `root`. Neither
-    interpreter nor launcher stands in a rule, where another path or another launcher would count as a change of the
-    rule and re-run its jobs. Every stage watches this process and dies with it.
+    Jobs run `python -m sama.cli STAGE …`, with this interpreter and the package below `root`. The interpreter stands in
+    no rule, where another path would count as a change of the rule and re-run its jobs. Every stage watches this
+    process and dies with it, but for a job of Slurm, which is joined by the next run.
     """
     os.environ.update(guard.own_environment(), MLFLOW_EXPERIMENT_NAME=config.experiment)
     _prepend("PATH", Path(sys.executable).parent)
     _prepend("PYTHONPATH", root)
     if config.data_root:
         os.environ["SAMA_DATA_DIR"] = config.data_root
-    for stage in LAUNCHABLE:
-        launch = (
-            f"launch --launcher {config.launcher.kind} --cpus {config.runtime.threads} --gpus {gpus}"
-            f" --timeout-minutes {config.launcher.timeout_minutes} --logs {logs}/submitit --"
-        )
-        os.environ[f"LAUNCH_{stage.upper()}"] = launch if stage in config.launcher.stages else ""
+
+
+def launch(config: Config | TextsConfig, stage: str, logs: str, threads: int, resources: Any) -> str:
+    """What stands before a stage in its command: nothing, or `launch OPTIONS… --` with the rule's resources.
+
+    Of `resources` are read mem_mb, gpu (of a node), runtime (minutes) and, for Slurm, nodes, tasks_per_node,
+    slurm_partition, slurm_account and slurm_extra (`--qos=high --constraint=a100`), as rules and profiles set them.
+    """
+    if stage not in config.launcher.stages:
+        return ""
+    slurm = config.launcher.kind == "slurm"
+    given = {
+        "launcher": config.launcher.kind,
+        "cpus": threads,
+        "gpus": resources.get("gpu", 0),
+        "memory-mb": resources.get("mem_mb"),
+        "timeout-minutes": resources.get("runtime") or config.launcher.timeout_minutes,
+        "logs": f"{logs}/{'slurm' if slurm else 'submitit'}",
+    }
+    if slurm:
+        given |= {
+            "nodes": resources.get("nodes"),
+            "tasks-per-node": resources.get("tasks_per_node"),
+            "partition": resources.get("slurm_partition"),
+            "account": resources.get("slurm_account"),
+        }
+    words = [word for key, value in given.items() if value not in (None, "") for word in (f"--{key}", str(value))]
+    further = shlex.split(resources.get("slurm_extra") or "") if slurm else []
+    return shlex.join(["launch", *words, *(word for each in further for word in ("--slurm", each.lstrip("-"))), "--"])
 
 
 def begin(settings: Path, text: str) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 
 import torch
 
+from sama import interruption
+
 
 def save(path: Path, state: dict[str, Any], key: str) -> None:
     """Write `state` (tensors, numbers, strings, lists, dicts) under `key`; the old file stands until then.
 
     Raises:
         TypeError: something else is in it, which `load` would refuse.
+        Interrupted: it is written, and the work was asked to stop.
     """
     _require_plain(state, "state")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,6 +33,13 @@ def save(path: Path, state: dict[str, Any], key: str) -> None:
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
+    if interruption.requested():
+        raise interruption.Interrupted(f"{path}: written")
+
+
+def due(step: int, every: int) -> bool:
+    """Whether a checkpoint is to be written after this step: every `every` of them, and when asked to stop."""
+    return step % every == 0 or interruption.requested()
 
 
 def load(path: Path, key: str) -> dict[str, Any] | None:

@@ -22,9 +22,13 @@ class RuntimeConfig(Section):
 class LauncherConfig(Section):
     """Who carries the heavy stages. Never part of a job's parameters."""
 
-    kind: Literal["inline", "local"] = Field(default="local", description="inline: the rule's process; local: submitit")
+    kind: Literal["inline", "local", "slurm"] = Field(
+        default="local", description="inline: the rule's process; local: submitit here; slurm: jobs of a cluster"
+    )
     stages: tuple[Literal["meta_train", "observe", "score", "retrain", "tune", "finetune"], ...] = Field(
         default=("meta_train",),
         description="the stages that go through the launcher; the others run in the rule's process",
     )
-    timeout_minutes: int = Field(default=1440, ge=1, description="time limit of a launched job")
+    timeout_minutes: int = Field(
+        default=1440, ge=1, description="time limit of a launched job whose rule has no resource `runtime`"
+    )

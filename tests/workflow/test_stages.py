@@ -72,8 +72,7 @@ def jobs(dry_run: str) -> dict[str, tuple[str, set[str]]]:
         inputs = re.search(r"^    input: (.*)$", block, flags=re.MULTILINE)
         command_line = re.search(r"-m sama\.cli (.*)$", block, flags=re.MULTILINE)
         if command_line and inputs:
-            words = [word for word in command_line[1].split() if not word.startswith("$LAUNCH_")]
-            stage = words[0]
+            stage = command_line[1].split(" -- ")[-1].split()[0]  # behind what may carry it
             files = {item for item in inputs[1].split(", ") if item.startswith("sama/")}
             found[rule] = (stage.replace("-", "_"), files)
     return found

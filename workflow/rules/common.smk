@@ -27,7 +27,7 @@ GPUS = 1 if CONFIG.runtime.device == "cuda" else 0
 # of the server that runs are mirrored into, if there is one: another is to be filled too; its address may hold a password
 TRACKING = sha256(os.environ.get("MLFLOW_TRACKING_URI", ""))[:12]
 
-environment.inherit(Path(workflow.basedir), CONFIG, LOGS, GPUS)
+environment.inherit(Path(workflow.basedir), CONFIG)
 
 
 def sources(stage):
@@ -54,6 +54,13 @@ def settings(stage, method=None):
     del values["runtime"]["workers"]  # changes no result
     sections = [key for key in STAGES[stage]["sections"] if key != "launcher"]
     return json.dumps({key: values[key] for key in sections})
+
+
+def launched(stage):
+    """Who carries a stage, and with what, as a parameter. It is a function of the resources and so starts nothing anew."""
+    return lambda wildcards, resources, threads: environment.launch(
+        CONFIG, stage, LOGS, threads, resources
+    )
 
 
 onstart:

@@ -26,11 +26,12 @@ rule meta_train:
     params:
         config=settings("meta_train"),
         settings=SETTINGS,
+        launch=launched("meta_train"),
         folder=subpath(output.weights, parent=True),
         work=f"{WORK}/meta_seed{{seed}}",
         features="",
     shell:
-        "exec python -m sama.cli $LAUNCH_META_TRAIN meta-train --config {params.settings} --images {input.images} --manifest {input.manifest}"
+        "exec python -m sama.cli {params.launch} meta-train --config {params.settings} --images {input.images} --manifest {input.manifest}"
         " --out {params.folder} --work {params.work} --seed {wildcards.seed} {params.features} &> {log}"
 
 
@@ -48,6 +49,7 @@ use rule meta_train as meta_train_loss with:
     params:
         config=settings("meta_train"),
         settings=SETTINGS,
+        launch=launched("meta_train"),
         folder=subpath(output.weights, parent=True),
         work=f"{WORK}/meta_seed{{seed}}_loss_only",
         features="--features loss",

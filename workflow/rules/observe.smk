@@ -31,8 +31,9 @@ rule observe:
     params:
         config=settings("observe"),
         settings=SETTINGS,
+        launch=launched("observe"),
         folder=subpath(output.dynamics, parent=True),
         work=f"{WORK}/observe_seed{{seed}}",
     shell:
-        "exec python -m sama.cli $LAUNCH_OBSERVE observe --config {params.settings} --images {input.images} --manifest {input.manifest}"
+        "exec python -m sama.cli {params.launch} observe --config {params.settings} --images {input.images} --manifest {input.manifest}"
         " --out {params.folder} --work {params.work} --seed {wildcards.seed} &> {log}"

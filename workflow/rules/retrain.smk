@@ -25,11 +25,12 @@ rule retrain:
     params:
         config=settings("retrain"),
         settings=SETTINGS,
+        launch=launched("retrain"),
         examples=lambda w, input: f"--kept {input.kept} --cell {w.method}_{w.ratio}",
         folder=subpath(output.model, parent=True),
         work=f"{WORK}/seed{{seed}}_{{method}}_{{ratio}}",
     shell:
-        "exec python -m sama.cli $LAUNCH_RETRAIN retrain --config {params.settings} --images {input.images} --manifest {input.manifest} {params.examples}"
+        "exec python -m sama.cli {params.launch} retrain --config {params.settings} --images {input.images} --manifest {input.manifest} {params.examples}"
         " --out {params.folder} --work {params.work} --seed {wildcards.seed} &> {log}"
 
 
@@ -50,6 +51,7 @@ use rule retrain as retrain_whole with:
     params:
         config=settings("retrain"),
         settings=SETTINGS,
+        launch=launched("retrain"),
         examples=lambda w: f"--cell {w.whole} --labels {'clean' if w.whole == 'clean' else 'observed'}",
         folder=subpath(output.model, parent=True),
         work=f"{WORK}/seed{{seed}}_{{whole}}",

@@ -33,6 +33,7 @@ rule score:
     params:
         config=lambda w: settings("score", w.method),
         settings=SETTINGS,
+        launch=launched("score"),
         work=f"{WORK}/score_seed{{seed}}_{{method}}",
         read=lambda w, input: {
             "meta": "--weights {}/weights.parquet",
@@ -42,7 +43,7 @@ rule score:
         .get(reads(w.method), "")
         .format(*map(os.path.dirname, input.read[:1])),
     shell:
-        "exec python -m sama.cli $LAUNCH_SCORE score --config {params.settings} --images {input.images} --manifest {input.manifest} {params.read}"
+        "exec python -m sama.cli {params.launch} score --config {params.settings} --images {input.images} --manifest {input.manifest} {params.read}"
         " --method {wildcards.method} --out {output.scores} --summary {output.summary}"
         " --work {params.work} --seed {wildcards.seed} &> {log}"
 

@@ -79,10 +79,11 @@ rule tune:
     params:
         config=lambda w: settings("tune", w.method),
         settings=SETTINGS,
+        launch=launched("tune"),
         data=DATA,
         work=f"{WORK}/tune_{{method}}",
     shell:
-        "exec python -m sama.cli $LAUNCH_TUNE tune --config {params.settings} --texts {input.texts} --manifests {params.data}"
+        "exec python -m sama.cli {params.launch} tune --config {params.settings} --texts {input.texts} --manifests {params.data}"
         " --method {wildcards.method} --out {output} --work {params.work} &> {log}"
 
 
@@ -121,10 +122,11 @@ rule finetune:
     params:
         config=lambda w: settings("finetune", w.method),
         settings=SETTINGS,
+        launch=launched("finetune"),
         folder=subpath(output.summary, parent=True),
         work=f"{WORK}/finetune_seed{{seed}}_{{method}}",
     shell:
-        "exec python -m sama.cli $LAUNCH_FINETUNE finetune --config {params.settings} --texts {input.texts} --manifest {input.manifest}"
+        "exec python -m sama.cli {params.launch} finetune --config {params.settings} --texts {input.texts} --manifest {input.manifest}"
         " --tuning {input.tuning} --method {wildcards.method} --out {params.folder} --work {params.work}"
         " --seed {wildcards.seed} &> {log}"
 

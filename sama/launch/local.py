@@ -1,7 +1,6 @@
-"""Carry a stage through submitit; the only module that imports it.
+"""Carry a stage through submitit's local executor.
 
-The job runs the same command line as the rule would, in a process of its own, so a stage does not know who carried it.
-Its owner is the launcher: however the launcher ends, the job ends with it.
+The job's owner is the launcher: however the launcher ends, the job ends with it.
 """
 
 import os
@@ -10,29 +9,18 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from sama import cli, guard
 from sama.errors import SamaError
+from sama.launch.following import Resources, Tail, deaf, terminate
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 5.0
 NOTICE_SECONDS = 10
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a job asks for. The local executor enforces the time limit and the choice of GPUs."""
-
-    cpus: int
-    gpus: int
-    memory_mb: int | None
-    timeout_minutes: float
-    logs: Path
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ def run_local(arguments: Sequence[str], resources: Resources) -> int:
 
     SIGTERM and SIGINT cancel the job, and return when it is gone.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     guard.hold_job_lock()
     guard.watch_owner()
     cli.limit_threads(arguments)
@@ -69,13 +57,13 @@ def run_local(arguments: Sequence[str], resources: Resources) -> int:
 
     resources.logs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{arguments[0]}-", dir=resources.logs))
-    python = shlex.join([sys.executable, "-u", "-m", "sama.launch"])
+    python = shlex.join([sys.executable, "-u", "-m", "sama.launch.local"])
     executor = submitit.LocalExecutor(folder, python=python)
     executor.update_parameters(
         timeout_min=resources.timeout_minutes, gpus_per_node=resources.gpus, signal_delay_s=NOTICE_SECONDS
     )
     os.environ.update(guard.own_environment(), SUBMITIT_LOG_LEVEL="CRITICAL")
-    with _deaf():
+    with deaf():
         job: Any = executor.submit(
             StageJob(tuple(arguments), cli.STAGES[arguments[0]], devices, resources.timeout_minutes)
         )
@@ -83,10 +71,6 @@ def run_local(arguments: Sequence[str], resources: Resources) -> int:
         return _follow(job, arguments[0], resources.timeout_minutes)
     finally:
         _stop(job._process)
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def _devices(gpus: int) -> str:
@@ -100,29 +84,11 @@ def _devices(gpus: int) -> str:
     return ",".join(names[:gpus])
 
 
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Hold signals back while a job starts, so that none falls between its start and our knowing it.
-
-    The processes started here ignore SIGINT for good: a Ctrl-C reaches the launcher alone, which ends the job in order.
-    """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pending: list[int] = []
-    terminate = signal.signal(signal.SIGTERM, lambda number, frame: pending.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        signal.signal(signal.SIGTERM, terminate)
-    if pending:
-        os.kill(os.getpid(), pending[0])
-
-
 def _follow(job: Any, stage: str, timeout_minutes: float) -> int:
     """Copy the job's output as it comes until the job ends; the stage's own error line comes last."""
     start = time.monotonic()
-    output = _Tail(job.paths.stdout, sys.stdout, stage)
-    errors = _Tail(job.paths.stderr, sys.stderr, stage)
+    output = Tail(job.paths.stdout, sys.stdout, stage)
+    errors = Tail(job.paths.stderr, sys.stderr, stage)
     while True:
         ended = job._process.poll() is not None
         output.copy(last=ended)
@@ -153,33 +119,6 @@ def _outcome(job: Any) -> tuple[int | None, str]:
     if outcome == "success":
         return int(value), ""
     return None, f"failed: {str(value).strip().splitlines()[-1]}"
-
-
-class _Tail:
-    """Copies a growing log line by line; holds back the stage's one-line error."""
-
-    def __init__(self, path: Path, target: Any, stage: str) -> None:
-        self.path, self.target, self.prefix = path, target, f"sama {stage}: "
-        self.held: list[str] = []
-        self._read, self._rest = 0, b""
-
-    def copy(self, last: bool) -> None:
-        """Copy what is new; with `last`, an unfinished line too."""
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as stream:
-            stream.seek(self._read)
-            content = stream.read()
-        self._read += len(content)
-        *lines, self._rest = (self._rest + content).split(b"\n")
-        if last and self._rest:
-            lines, self._rest = [*lines, self._rest], b""
-        for raw in lines:
-            line = raw.decode("utf-8", "replace")
-            if line.startswith(self.prefix):
-                self.held.append(line)
-            else:
-                print(line, file=self.target, flush=True)
 
 
 def _stop(process: Any) -> None:

@@ -1,0 +1,152 @@
+"""What Slurm says of our jobs: `squeue`, `scontrol`, `sacct`, and in words why a job ended."""
+
+import os
+import pwd
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from sama.errors import SamaError
+
+FINAL = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
+UNKNOWN = "UNKNOWN"  # the controller does not answer
+GONE = "GONE"  # the controller has forgotten the job
+SECONDS = 120
+OUT_OF_MEMORY = re.compile(r"oom.?kill|exceeded .*memory limit|out of memory", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job that has not ended."""
+
+    job_id: str
+    state: str
+    name: str
+    comment: str
+
+
+@dataclass(frozen=True)
+class State:
+    """What the controller says of a job: state, exit as code:signal, why it waits or ended, its nodes, restarts."""
+
+    state: str
+    exit: str = ""
+    reason: str = ""
+    nodes: str = ""
+    restarts: int = 0
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing follows; a requeued job is PENDING again."""
+        return self.state in FINAL or self.state == GONE
+
+
+def ours() -> list[Queued]:
+    """Our jobs in the queue, in every state but the final ones.
+
+    Raises:
+        SamaError: the controller cannot be asked.
+    """
+    answer = _ask("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A|%T|%j|%k")
+    if answer.returncode:
+        raise SamaError(f"squeue: the queue cannot be read ({_last(answer.stderr)})")
+    return [Queued(*line.split("|", 3)) for line in answer.stdout.splitlines() if line.count("|") >= 3]
+
+
+def look(job_id: str) -> State:
+    """What the controller says of a job."""
+    answer = _ask("scontrol", "--oneliner", "show", "job", job_id)
+    if answer.returncode:
+        return State(GONE if "Invalid job id" in answer.stderr else UNKNOWN)
+    facts = dict(re.findall(r"(\w+)=(\S*)", answer.stdout))
+    nodes = facts.get("NodeList", "").replace("(null)", "")
+    restarts = int(facts.get("Restarts", "0"))
+    return State(facts.get("JobState", UNKNOWN), facts.get("ExitCode", ""), facts.get("Reason", ""), nodes, restarts)
+
+
+def cancel(job_id: str) -> None:
+    """Ask for the job's end."""
+    _ask("scancel", job_id)
+
+
+def account(job_id: str) -> str:
+    """The job's state in the accounting, which knows who cancelled it and keeps it for long; empty without one."""
+    answer = _ask("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job_id}", "--format=State")
+    return answer.stdout.strip().splitlines()[-1] if answer.returncode == 0 and answer.stdout.strip() else ""
+
+
+def reason(state: State, accounted: str, log: str, minutes: float) -> str:
+    """Why a job ended that left no result, in words.
+
+    Args:
+        state: the last one that the controller knew.
+        accounted: `account` of the job.
+        log: the end of what it wrote.
+        minutes: its time limit.
+    """
+    kind = accounted.split()[0] if state.state in (GONE, UNKNOWN) and accounted else state.state
+    code, _, number = state.exit.partition(":")
+    if kind == "OUT_OF_MEMORY" or OUT_OF_MEMORY.search(log):
+        return "ran out of memory: more of it (--memory-mb), or smaller batches"
+    if kind == "TIMEOUT":
+        return f"reached its time limit of {minutes:g} minutes before it could be requeued"
+    if kind in ("NODE_FAIL", "BOOT_FAIL"):
+        return f"lost its node ({state.nodes or 'unknown'})"
+    if kind == "CANCELLED":
+        by = re.search(r"by (\d+)", accounted)
+        return f"was cancelled by {_user(int(by[1])) if by else 'somebody: the accounting does not say whom'}"
+    if kind == "FAILED" and "9" in (number, str(int(code or 0) - 128)):
+        return "was killed by signal 9 (out of memory, or from outside: Slurm does not say which)"
+    if kind == "FAILED":
+        return f"failed without a result (exit code {state.exit or 'unknown'}, {state.reason or 'no reason'})"
+    return f"ended in state {kind} without a result"
+
+
+def last_word(log: str) -> str:
+    """The last line that the program itself wrote: an exception's, after its traceback."""
+    lines = [line for line in log.splitlines() if line.strip() and not line.startswith(("srun:", "slurmstepd"))]
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _ask(*command: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL, check=False
+        )
+    except FileNotFoundError as error:
+        raise SamaError(f"{command[0]}: not found; the launcher slurm needs the programs of Slurm") from error
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"no answer in {SECONDS} s")
+
+
+def _last(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1]
+
+
+def tail(path: Path, size: int = 20_000) -> str:
+    """The end of a text file; empty if there is none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - size))
+            return stream.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
