@@ -11,30 +11,17 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sama.guard import identity
+from tests.cluster.slurm import Slurm
 from tests.stages.small_digits import DATA
 from tests.toy_pipeline import PYTHON, Toy, wait_until
 
 SLURM = ("launch", "--launcher", "slurm")
 WAIT = (*SLURM, "--", "toy", "--out", "out.txt", "--mode", "wait")
-
-
-@dataclass(frozen=True)
-class Slurm:
-    environment: dict[str, str]
-
-
-@pytest.fixture(scope="session")
-def slurm() -> Iterator[Slurm]:
-    if "SLURM_CONF" not in os.environ or shutil.which("sbatch") is None:
-        pytest.skip("needs Slurm")
-    found = Slurm({name: os.environ[name] for name in ("SLURM_CONF", "PATH")})
-    yield found
 
 
 def ask(slurm: Slurm, *command: str) -> str:
