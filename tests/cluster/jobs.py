@@ -9,13 +9,14 @@ from typing import Any
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment, clean_env
 
 
-def where_am_i() -> dict[str, str | None]:
+def where_am_i() -> dict[str, Any]:
     """Names that Slurm gave to the task, and the cluster as a client sees it without any variable of Slurm's."""
     import subprocess
 
-    seen = {name: os.environ.get(name) for name in ("SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES")}
+    seen: dict[str, Any] = {name: os.environ.get(name) for name in ("SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES")}
     with clean_env():
-        seen["nodes"] = subprocess.check_output(["sinfo", "--noheader", "--Node", "--format=%P%N"], text=True)
+        nodes = subprocess.check_output(["sinfo", "--noheader", "--Node", "--format=%P%N"], text=True)
+    seen["nodes"] = sorted(nodes.split())  # partitions come in any order
     return seen
 
 

@@ -87,7 +87,7 @@ class Slurm:
         except BaseException:
             process.terminate()
             process.wait()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove()
             raise
 
     def down(self) -> None:
@@ -100,7 +100,16 @@ class Slurm:
             if time.monotonic() > end:
                 raise ClusterError(f"{self.folder}: process {supervisor} does not end")
             time.sleep(0.02)
-        shutil.rmtree(self.folder, ignore_errors=True)  # left by a supervisor that was killed
+        self._remove()
+
+    def _remove(self) -> None:
+        """Remove what a killed supervisor left; what its daemons' own children write until they end, too."""
+        end = time.monotonic() + STOP_SECONDS
+        while self.folder.exists():
+            if time.monotonic() > end:
+                raise ClusterError(f"{self.folder}: cannot be removed")
+            shutil.rmtree(self.folder, ignore_errors=True)
+            time.sleep(0.02)
 
     def ask(self, *command: str) -> str:
         """What a client answers to, say, `squeue --noheader`.

@@ -8,7 +8,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,15 +23,9 @@ SLURM = ("launch", "--launcher", "slurm")
 WAIT = (*SLURM, "--", "toy", "--out", "out.txt", "--mode", "wait")
 
 
-def ask(slurm: Slurm, *command: str) -> str:
-    """What a program of Slurm says."""
-    where = {**os.environ, **slurm.environment}
-    return subprocess.run(command, env=where, check=True, capture_output=True, text=True).stdout
-
-
 def queue(slurm: Slurm, toy: Toy) -> dict[str, str]:
     """The jobs of the toy's folder that have not ended, and their states."""
-    lines = [line.split("|") for line in ask(slurm, "squeue", "--noheader", "--format=%A|%T|%Z").splitlines()]
+    lines = [line.split("|") for line in slurm.ask("squeue", "--noheader", "--format=%A|%T|%Z").splitlines()]
     return {job: state for job, state, folder in lines if Path(folder) == toy.folder}
 
 
@@ -41,7 +34,7 @@ def _empty(slurm: Slurm, toy: Toy) -> Iterator[None]:
     """Whatever a test leaves in the queue is cancelled."""
     yield
     if left := queue(slurm, toy):
-        ask(slurm, "scancel", *left)
+        slurm.ask("scancel", *left)
 
 
 def begun(toy: Toy) -> int:
@@ -149,7 +142,7 @@ def test_failures_say_what_happened(toy: Toy, slurm: Slurm) -> None:
         for mode in [*expected, "ok"]
     }
     toy.wait_asleep()
-    ask(slurm, "scancel", job_of(toy, "wait"))
+    slurm.ask("scancel", job_of(toy, "wait"))
     for mode, launcher in launchers.items():
         _, errors = launcher.communicate(timeout=120)
         if mode == "ok":
@@ -235,7 +228,7 @@ def test_job_asked_to_stop_goes_on_where_it_was(toy: Toy, slurm: Slurm) -> None:
     alone = toy.run("retrain", *arguments, "--out", "alone", "--work", "work_alone")
     assert alone.returncode == 0, alone.stderr
     wait_until(lambda: logged(toy) >= 10, "the training to be under way", seconds=60)
-    ask(slurm, "scancel", "--signal=USR2", job_of(toy, "out"))
+    slurm.ask("scancel", "--signal=USR2", job_of(toy, "out"))
     wait_until((toy.folder / "work" / "checkpoint.pt").exists, "the checkpoint", seconds=60)
     metrics = toy.folder / "work" / "metrics.jsonl"
     wait_until(lambda: "PENDING" in queue(slurm, toy).values(), "the requeue", seconds=60)
@@ -300,8 +293,7 @@ def test_interrupted_job_ends_with_the_same_bytes(toy: Toy, slurm: Slurm, by: st
     if by == "preemption":
         for at in (20, 40, 60):
             wait_until(lambda at=at: logged(toy) >= at, "the training to be under way", seconds=60)
-            ask(
-                slurm,
+            slurm.ask(
                 "sbatch",
                 "--partition=urgent",
                 "--exclusive",
