@@ -6,7 +6,6 @@ partition one small job is sent to it, which says what a node sees.
 
 import fcntl
 import shutil
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,10 +16,11 @@ from typing import Literal
 from sama import tracking
 from sama.config import Config, TextsConfig
 from sama.errors import SamaError
+from sama.launch import queue
 
 LEAST_FREE_GB = 5
 EMBEDDED = ("digits", "synthetic_texts")
-JOB_SECONDS = 60
+ASK_SECONDS, JOB_SECONDS = 30, 60
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,11 @@ def _cluster(partition: str, gpus: int) -> Iterator[Finding]:
     if shutil.which("sinfo") is None:
         yield Finding("mend", "Slurm", "sinfo is not on the PATH: run this where jobs are submitted from")
         return
-    asked = _call(["sinfo", "--noheader", "--format=%R|%a|%l|%D|%G"])
+    asked = queue.ask("sinfo", "--noheader", "--format=%R|%a|%l|%D|%G", seconds=ASK_SECONDS)
     if asked.returncode:
-        yield Finding("mend", "Slurm", f"sinfo fails ({_last(asked)}): is the controller up?")
+        yield Finding(
+            "mend", "Slurm", f"sinfo fails ({queue.last_line(asked.stderr or asked.stdout)}): is the controller up?"
+        )
         return
     found = {row[0]: row for line in asked.stdout.splitlines() if len(row := line.strip().split("|")) == 5}
     if partition not in found:
@@ -133,7 +135,7 @@ def _cluster(partition: str, gpus: int) -> Iterator[Finding]:
         yield Finding("mend", "partition", f"{partition} is {state}, expected up")
         return
     yield Finding("ok", "partition", f"{partition}: {nodes} nodes, time limit {limit}, resources {resources}")
-    if shutil.which("sacct") is None or _call(["sacct", "--noheader", "--jobs=1"]).returncode:
+    if shutil.which("sacct") is None or queue.ask("sacct", "--noheader", "--jobs=1", seconds=ASK_SECONDS).returncode:
         text = "sacct does not answer: how a job ended is then known from its own result alone"
         yield Finding("note", "accounting", text)
     else:
@@ -152,9 +154,10 @@ def _node(partition: str, gpus: int) -> Iterator[Finding]:
     command = ["srun", f"--partition={partition}", "--ntasks=1", "--time=2", f"--immediate={JOB_SECONDS}", "--quiet"]
     command += [f"--gres=gpu:{gpus}"] if gpus else []
     try:
-        done = _call([*command, sys.executable, "-c", code], seconds=3 * JOB_SECONDS)
+        done = queue.ask(*command, sys.executable, "-c", code, seconds=3 * JOB_SECONDS)
     finally:
         probe.unlink()
+    said = queue.last_line(done.stderr or done.stdout)
     if done.returncode == 0 and "sees" in done.stdout:
         seen = int(done.stdout.split()[-1])
         yield Finding("ok", "node", "a job runs, sees this folder and this Python")
@@ -164,23 +167,11 @@ def _node(partition: str, gpus: int) -> Iterator[Finding]:
     elif "FileNotFoundError" in done.stderr or "AssertionError" in done.stderr:
         yield Finding("mend", "node", f"a job does not see {Path.cwd()}: work in a folder that all nodes share")
     elif "immediate" in done.stderr or "Unable to allocate" in done.stderr:
-        text = f"no job could start within {JOB_SECONDS} s ({_last(done)}): the folder was not looked at from there"
+        text = f"no job could start within {JOB_SECONDS} s ({said}): the folder was not looked at from there"
         yield Finding("note", "node", text)
     else:
-        text = f"a job with {sys.executable} fails ({_last(done)}): is this environment on a shared folder?"
+        text = f"a job with {sys.executable} fails ({said}): is this environment on a shared folder?"
         yield Finding("mend", "node", text)
-
-
-def _call(command: list[str], seconds: float = 30) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 124, "", f"no answer within {seconds:.0f} s")
-
-
-def _last(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    return lines[-1] if lines else f"exit code {done.returncode}"
 
 
 def report(findings: Iterator[Finding], say: Callable[[str], None]) -> int:

@@ -1,66 +1,32 @@
 """Live curves on a real MLflow server that is killed, late, away, or another one."""
 
 import json
-import os
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from sama.metrics import MetricLog
-from sama.tracking import Database, Live, Run, Server, live, mirror, run_key, streaming
+from sama.tracking import Database, Live, Run, Server, live, mirror, run_key, store, streaming
+from tests.toy_pipeline import wait_until
+from tests.tracking_server import TrackingServer
 
 NAME = "toy"
 KEY = run_key(NAME, "full", 0, "inputs")
 TAGS = {"sama.cell": "full", "sama.seed": "0"}
 
 
-class Host:
-    """An MLflow server of its own on a free port, and the database behind it."""
+class Host(TrackingServer):
+    """A server, and what stands in its database."""
 
-    def __init__(self, folder: Path, database: Path) -> None:
-        self.folder, self.database = folder, database
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.database}"]
-        command += ["--artifacts-destination", str(self.folder / "files"), "--workers", "1"]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
-        end = time.monotonic() + 90
-        while time.monotonic() < end:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        raise TimeoutError((self.folder / "server.log").read_text()[-2000:])
-
-    def kill(self) -> None:
-        if self.process is None:
-            return
-        for process in [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]:
-            process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process = None
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "--artifacts-destination", "files")
+        self.database = folder / "mlflow.db"
 
     def query(self, text: str) -> list[tuple[Any, ...]]:
         with sqlite3.connect(self.database) as connection:
@@ -83,10 +49,10 @@ def host(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setattr(streaming, "SECONDS", 0.1)
     monkeypatch.setattr(streaming, "LONGEST_WAIT", 0.5)
     monkeypatch.setattr(streaming, "SYSTEM_SECONDS", 0.5)
-    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
-        monkeypatch.setenv(name, {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}.get(name, "5"))
+    for name, value in store.PATIENCE.items():
+        monkeypatch.setenv(name, value)
     shutil.copy(empty, tmp_path / "mlflow.db")
-    made = Host(tmp_path, tmp_path / "mlflow.db")
+    made = Host(tmp_path)
     yield made
     made.kill()
 
@@ -108,13 +74,6 @@ def as_run(path: Path, figure: Path | None = None) -> Run:
     return Run(KEY, "full seed 0", TAGS, {"steps": 40}, [*metrics, final], artifacts=files)
 
 
-def until(condition: object, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
 def test_a_server_that_is_killed_and_comes_back_holds_every_point_once(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     host.start()
@@ -123,13 +82,13 @@ def test_a_server_that_is_killed_and_comes_back_holds_every_point_once(host: Hos
         for step in range(1, 13):
             log.write(step, {"train/loss": 1 / step, "rate": 0.1})
             time.sleep(0.05)
-        until(lambda: host.points())
+        wait_until(lambda: bool(host.points()), "the server", 60)
         host.kill()
         for step in range(13, 30):
             log.write(step, {"train/loss": 1 / step, "rate": 0.1})
             time.sleep(0.02)
         host.start()
-        until(lambda: host.points()[("rate", 29, 0.1)])
+        wait_until(lambda: host.points()[("rate", 29, 0.1)] == 1, "the server", 60)
         for step in range(30, 41):
             log.write(step, {"train/loss": 1 / step, "rate": 0.1})
     running.close("FINISHED")
@@ -157,7 +116,7 @@ def test_a_job_that_continues_continues_its_run(host: Host, tmp_path: Path) -> N
     first = stream(host, path)
     for step in range(1, 21):
         log.write(step, {"train/loss": 1 / step})
-    until(lambda: host.points()[("train/loss", 20, 0.05)])
+    wait_until(lambda: host.points()[("train/loss", 20, 0.05)] == 1, "the server", 60)
     log.close()
     first.close("KILLED")
     assert host.query("select status from runs") == [("KILLED",)]
@@ -166,7 +125,7 @@ def test_a_job_that_continues_continues_its_run(host: Host, tmp_path: Path) -> N
     for step in range(11, 31):
         log.write(step, {"train/loss": 1 / step})
     log.close()
-    until(lambda: host.query("select status from runs") == [("RUNNING",)])
+    wait_until(lambda: host.query("select status from runs") == [("RUNNING",)], "the server", 60)
     second.close("FINISHED")
     assert host.points() == written(path)
     assert host.query("select status from runs") == [("FINISHED",)]
@@ -184,14 +143,14 @@ def test_another_database_behind_the_address_gets_everything(host: Host, empty: 
     with MetricLog(path) as log:
         running = stream(host, path)
         log.write(1, {"train/loss": 1.0})
-        until(lambda: host.points())
+        wait_until(lambda: bool(host.points()), "the server", 60)
         host.kill()
         for leftover in tmp_path.glob("mlflow.db*"):
             leftover.unlink()
         shutil.copy(empty, host.database)
         host.start()
         log.write(2, {"train/loss": 0.5})
-        until(lambda: len(host.points()) == 2)
+        wait_until(lambda: len(host.points()) == 2, "the server", 60)
     running.close("FINISHED")
     assert host.points() == written(path)
 

@@ -53,21 +53,43 @@ class State:
         return self.state in FINAL or self.state == GONE
 
 
+def ask(*command: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+    """What a program of Slurm answers; one that does not in time has failed.
+
+    Raises:
+        SamaError: the program is missing.
+    """
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False
+        )
+    except FileNotFoundError as error:
+        raise SamaError(f"{command[0]}: not found; the launcher slurm needs the programs of Slurm") from error
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"no answer in {seconds:g} s")
+
+
+def last_line(text: str) -> str:
+    """The last line that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
+
+
 def ours() -> list[Queued]:
     """Our jobs in the queue, in every state but the final ones.
 
     Raises:
         SamaError: the controller cannot be asked.
     """
-    answer = _ask("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A|%T|%j|%k")
+    answer = ask("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A|%T|%j|%k")
     if answer.returncode:
-        raise SamaError(f"squeue: the queue cannot be read ({_last(answer.stderr)})")
+        raise SamaError(f"squeue: the queue cannot be read ({last_line(answer.stderr)})")
     return [Queued(*line.split("|", 3)) for line in answer.stdout.splitlines() if line.count("|") >= 3]
 
 
 def look(job_id: str) -> State:
     """What the controller says of a job."""
-    answer = _ask("scontrol", "--oneliner", "show", "job", job_id)
+    answer = ask("scontrol", "--oneliner", "show", "job", job_id)
     if answer.returncode:
         return State(GONE if "Invalid job id" in answer.stderr else UNKNOWN)
     facts = dict(re.findall(r"(\w+)=(\S*)", answer.stdout))
@@ -78,12 +100,12 @@ def look(job_id: str) -> State:
 
 def cancel(job_id: str) -> None:
     """Ask for the job's end."""
-    _ask("scancel", job_id)
+    ask("scancel", job_id)
 
 
 def account(job_id: str) -> str:
     """The job's state in the accounting, which knows who cancelled it and keeps it for long; empty without one."""
-    answer = _ask("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job_id}", "--format=State")
+    answer = ask("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job_id}", "--format=State")
     return answer.stdout.strip().splitlines()[-1] if answer.returncode == 0 and answer.stdout.strip() else ""
 
 
@@ -125,21 +147,6 @@ def _user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"user {uid}"
-
-
-def _ask(*command: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL, check=False
-        )
-    except FileNotFoundError as error:
-        raise SamaError(f"{command[0]}: not found; the launcher slurm needs the programs of Slurm") from error
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"no answer in {SECONDS} s")
-
-
-def _last(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]
 
 
 def tail(path: Path, size: int = 20_000) -> str:

@@ -116,8 +116,8 @@ class _Launch:
             try:
                 self.job_id = executor.submit(work).job_id
             except (FailedJobError, FailedSubmissionError) as error:
-                lines = str(error).strip().splitlines() or ["no reason given"]
-                raise SamaError(f"sbatch refused the job: {lines[-1].removeprefix('sbatch: ')}") from error
+                said = queue.last_line(str(error)).removeprefix("sbatch: ")
+                raise SamaError(f"sbatch refused the job: {said}") from error
             facts = {"job": self.job_id, "name": self.name.job, "arguments": list(self.arguments)}
             write_json(self.folder / "job.json", facts)
         tell(f"job {self.job_id} ({self.name.job}) is submitted [{self.folder}]")

@@ -11,11 +11,11 @@ touched.
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sama.errors import SamaError
-from sama.tracking.runs import FINGERPRINT, KEY, Outcome, Run
+from sama.tracking.runs import FINGERPRINT, KEY, Outcome, Point, Run
 from sama.tracking.store import Store, experiment_id
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _mirror(store: Store, client: "MlflowClient", experiment: str, runs: Sequenc
     by_key = {run.key: run for run in runs}
     wanted = {run.key: run.fingerprint() for run in runs}
     present: dict[str, StoredRun] = {}
-    streamed: dict[str, StoredRun] = {}
+    streamed: dict[str, tuple[StoredRun, Counter[Point]]] = {}  # and what stands there already
     surplus: list[StoredRun] = []
     for stored in _stored(client, identity):
         tags = stored.data.tags
@@ -57,12 +57,13 @@ def _mirror(store: Store, client: "MlflowClient", experiment: str, runs: Sequenc
         if whole and key not in present and tags.get(FINGERPRINT) == wanted.get(key, ""):
             present[key] = stored
         elif active and FINGERPRINT not in tags and key in wanted and key not in streamed:
-            streamed[key] = stored
+            streamed[key] = stored, history(client, stored)
         else:
             surplus.append(stored)
-    for key, stored in list(streamed.items()):
-        if key in present or _contradicts(client, stored, by_key[key]):
-            surplus.append(streamed.pop(key))
+    for key, (stored, held) in list(streamed.items()):
+        if key in present or held - Counter(by_key[key].points()):  # it holds a point that the files have not
+            del streamed[key]
+            surplus.append(stored)
 
     now = int(time.time() * 1000)
     identities = {key: stored.info.run_id for key, stored in present.items()}
@@ -72,17 +73,17 @@ def _mirror(store: Store, client: "MlflowClient", experiment: str, runs: Sequenc
             # The dashboard lists the latest run first: one millisecond each keeps the order of `runs`.
             moment = now - position
             tags = {KEY: run.key, **run.tags, **({PARENT: parent} if parent else {})}
-            created = streamed.get(run.key)
-            if created is None:
-                given = {**tags, FINGERPRINT: wanted[run.key]}
-                created = client.create_run(identity, start_time=moment, run_name=run.name, tags=given)
-                _write(store, client, created, run, moment, run.points())
-            else:
+            if run.key in streamed:
+                created, held = streamed[run.key]
                 client.update_run(created.info.run_id, name=run.name)
                 for name, value in tags.items():
                     client.set_tag(created.info.run_id, name, value)
-                _write(store, client, created, run, moment, _missing(client, created, run))
+                _write(store, client, created, run, moment, (Counter(run.points()) - held).elements())
                 client.set_tag(created.info.run_id, FINGERPRINT, wanted[run.key])
+            else:
+                given = {**tags, FINGERPRINT: wanted[run.key]}
+                created = client.create_run(identity, start_time=moment, run_name=run.name, tags=given)
+                _write(store, client, created, run, moment, run.points())
             identities[run.key] = created.info.run_id
         elif parent and present[run.key].data.tags.get(PARENT) != parent:
             client.set_tag(identities[run.key], PARENT, parent)
@@ -113,7 +114,7 @@ def _stored(client: "MlflowClient", experiment: str) -> Iterator["StoredRun"]:
             return
 
 
-def history(client: "MlflowClient", stored: "StoredRun") -> Counter[tuple[str, int, float]]:
+def history(client: "MlflowClient", stored: "StoredRun") -> Counter[Point]:
     """How often each point (metric, step, value) of a run stands there; those of the machine are left out."""
     names = [name for name in stored.data.metrics if not name.startswith(SYSTEM)]
     return Counter(
@@ -123,22 +124,13 @@ def history(client: "MlflowClient", stored: "StoredRun") -> Counter[tuple[str, i
     )
 
 
-def _contradicts(client: "MlflowClient", stored: "StoredRun", run: Run) -> bool:
-    """Whether a streamed run holds a point that `run` has not, or not as often."""
-    return bool(history(client, stored) - Counter(run.points()))
-
-
-def _missing(client: "MlflowClient", stored: "StoredRun", run: Run) -> list[tuple[str, int, float]]:
-    return list((Counter(run.points()) - history(client, stored)).elements())
-
-
 def _write(
     store: Store,
     client: "MlflowClient",
     stored: "StoredRun",
     run: Run,
     moment: int,
-    points: Sequence[tuple[str, int, float]],
+    points: Iterable[Point],
 ) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 

@@ -10,6 +10,8 @@ from sama.files import sha256
 
 KEY = "sama.key"
 FINGERPRINT = "sama.fingerprint"
+Point = tuple[str, int, float]
+"""(metric, step, value)."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Run:
         files = [self.artifacts[name] for name in sorted(self.artifacts)]
         return sha256(json.dumps(facts, sort_keys=True, default=str), *files)
 
-    def points(self) -> list[tuple[str, int, float]]:
-        """(metric, step, value) of all its metrics."""
+    def points(self) -> list[Point]:
+        """Those of all its metrics."""
         return [(name, step, value) for step, values in self.metrics for name, value in values.items()]
 
 

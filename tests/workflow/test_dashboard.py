@@ -5,22 +5,18 @@ SAMA_SCREENSHOTS names a folder for the screenshots, so that they can be looked 
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from sama.config import load
 from sama.stages import track
 from tests import results_tree
+from tests.tracking_server import TrackingServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
@@ -61,46 +57,13 @@ def runs(place: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def address(place: Path) -> Iterator[str]:
-    """A server as `make ui` starts it, ended with all its processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (place / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
+    """A server as `make ui` starts it."""
+    server = TrackingServer(place)
     try:
-        wait_for(f"http://127.0.0.1:{port}/health", server, place / "server.log")
-        yield f"http://127.0.0.1:{port}"
+        server.start()
+        yield server.uri
     finally:
-        end(server)
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    raise AssertionError(f"no answer from {url}:\n{log.read_text()[-3000:]}")
-
-
-def end(server: subprocess.Popen[bytes]) -> None:
-    """End the server and its children, whichever of them still live, by their ids."""
-    family = [psutil.Process(server.pid)] if server.poll() is None else []
-    family += [child for process in family for child in process.children(recursive=True)]
-    for process in family:
-        try:
-            process.terminate()
-        except psutil.NoSuchProcess:
-            continue
-    _, alive = psutil.wait_procs(family, timeout=10)
-    for process in alive:
-        process.kill()
-    server.wait(timeout=10)
+        server.kill()
 
 
 @pytest.fixture(scope="module")
