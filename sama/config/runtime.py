@@ -29,6 +29,11 @@ class LauncherConfig(Section):
         default=("meta_train",),
         description="the stages that go through the launcher; the others run in the rule's process",
     )
+    seeds_together: bool | None = Field(
+        default=None,
+        description="texts: one job finetunes all seeds of a method by itself, and another measures all seeds, since a"
+        " process takes longer to start than to train a small model; null: where model.name is null",
+    )
     timeout_minutes: int = Field(
         default=1440, ge=1, description="time limit of a launched job whose rule has no resource `runtime`"
     )

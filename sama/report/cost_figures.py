@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
-from sklearn.isotonic import isotonic_regression
 
 from sama.report.figures import mean_and_sd
 from sama.report.style import INK, MUTED, PERCENT, Look, drawn, legend_below, looks, panels
@@ -97,6 +96,8 @@ def _cost_axis(axes: Axes, low: float, high: float, log: bool) -> None:
 
 def aside(x: NDArray[np.float64], axes: Axes) -> NDArray[np.float64]:
     """`x` in data coordinates, moved apart to at least `ASIDE` of the axes' width; order and mean stay."""
+    from sklearn.isotonic import isotonic_regression  # half a second that other figures do not wait for
+
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = to_axes.transform(np.column_stack([x, np.full(len(x), axes.get_ylim()[0])]))[:, 0]
     order = np.argsort(wanted, kind="stable")

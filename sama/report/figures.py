@@ -13,8 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from sklearn.isotonic import isotonic_regression
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from sama.report.reading import Metrics
 from sama.report.style import CLEAN, INK, MANY, META_TRAINED, MUTED, PERCENT, drawn, legend_below, looks, panels
@@ -91,6 +89,8 @@ class _End(NamedTuple):
 
 def _label_ends(axes: Axes, ends: list[_End]) -> None:
     """Write each label right of the axes at the height of its line, moved apart where they would overlap."""
+    from sklearn.isotonic import isotonic_regression  # half a second that other figures do not wait for
+
     low, high = axes.get_ylim()
     height = axes.get_window_extent().height / axes.figure.dpi * 72  # points
     gap = 13.5 / height
@@ -143,12 +143,16 @@ def detection(
 
 def _roc(wrong: NDArray[np.bool_], suspicion: NDArray[np.floating]) -> NDArray[np.float64]:
     """True positive rate at each false positive rate of GRID."""
+    from sklearn.metrics import roc_curve  # as above
+
     false_positive, true_positive, _ = roc_curve(wrong, suspicion)
     return np.interp(GRID, false_positive, true_positive)
 
 
 def _precision(wrong: NDArray[np.bool_], suspicion: NDArray[np.floating]) -> NDArray[np.float64]:
     """Precision where each recall of GRID is first reached."""
+    from sklearn.metrics import precision_recall_curve  # as above
+
     precision, recall, _ = precision_recall_curve(wrong, suspicion)
     precision, recall = precision[:-1][::-1], recall[:-1][::-1]  # ascending recall, without the point (0, 1) by fiat
     return precision[np.minimum(np.searchsorted(recall, GRID - 1e-12), len(recall) - 1)]

@@ -1,5 +1,6 @@
 """What the stages that train share: device, weights, and what an interrupted run continues from."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -48,6 +49,15 @@ def device_of(runtime: RuntimeConfig) -> torch.device:
         return setup_torch(runtime.threads, runtime.device)
     except ValueError as error:
         raise SamaError(str(error)) from error
+
+
+def require_one_a_seed(seed: Sequence[int], **paths: Sequence[Path]) -> None:
+    """Raise a `SamaError` unless there are as many of each option as seeds, and no seed twice."""
+    if len(set(seed)) < len(seed):
+        raise SamaError(f"--seed: expected different seeds, got {', '.join(map(str, seed))}")
+    for name, given in paths.items():
+        if len(given) != len(seed):
+            raise SamaError(f"--{name}: expected {len(seed)}, one for each --seed, got {len(given)}")
 
 
 def machine_key(key: str, device: torch.device) -> str:

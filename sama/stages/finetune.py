@@ -15,9 +15,9 @@ from sama.config import (
 )
 from sama.data.text_manifest import TextDataset, load
 from sama.errors import SamaError
-from sama.files import write_json, write_parquet
+from sama.files import read_json, sha256, write_json, write_parquet
 from sama.finetuning import METHODS
-from sama.stages._common import Run, device_of, save_weights
+from sama.stages._common import Run, device_of, machine_key, require_one_a_seed, save_weights
 from sama.stages._text_sections import Sections, chosen
 from sama.stages._texts import Texts, train_method
 
@@ -25,13 +25,13 @@ from sama.stages._texts import Texts, train_method
 def run(
     *,
     texts: Path,
-    manifest: Path,
+    manifest: tuple[Path, ...],
     data_root: Path | None = None,
     tuning: Path | None = None,
     method: str,
-    out: Path,
+    out: tuple[Path, ...],
     work: Path,
-    seed: int,
+    seed: tuple[int, ...],
     data: TextDataConfig,
     model: TextModelConfig,
     training: TextRecipeConfig,
@@ -39,15 +39,19 @@ def run(
     finetuning: FinetuningConfig,
     runtime: RuntimeConfig,
 ) -> None:
-    """Finetune a text classifier by one method on the training texts of a seed.
+    """Finetune a text classifier by one method on the training texts of a seed, or of several, one after another.
+
+    Several seeds share a process, whose start may take longer than a training. Those whose results an earlier run has
+    left, by the same code from the same inputs, are not trained again.
 
     Args:
         texts: texts.parquet of `sama prepare-texts`; a small BERT's tokenizer stands beside it.
-        manifest: manifest.parquet of the seed.
+        manifest: manifest.parquet of each seed.
         data_root: folder that holds the data sets, and models that `model.name` names by a relative path.
         tuning: JSON file of `sama tune` for this method; without it the configuration is taken as it is.
         method: which.
-        out: folder for model.safetensors, metrics.jsonl, summary.json, and weights.parquet of a meta method.
+        out: folder of each seed for model.safetensors, metrics.jsonl, summary.json, and weights.parquet of a meta
+            method.
         work: folder for the checkpoint and the growing metrics; an interrupted run continues from it.
         seed: of the new weights, order of the texts, dropout.
         data: the measure, and which weak labels are learned from.
@@ -58,37 +62,54 @@ def run(
         runtime: threads and device.
 
     Raises:
-        SamaError: data, model and method do not fit. FloatingPointError: a loss is not finite.
+        SamaError: data, model and method do not fit, or there are not as many manifests and folders as seeds.
+            FloatingPointError: a loss is not finite.
     """
     if method not in METHODS:
         raise SamaError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}")
+    require_one_a_seed(seed, manifest=manifest, out=out)
     overlay = {} if tuning is None else chosen(tuning)
     sections = Sections(data, model, training, meta, finetuning).tuned(overlay)
     device = device_of(runtime)
-    dataset = load(texts, manifest)
-    key = sections.key("finetune", seed, dataset, method)
-    with Run(work, key, device, cell=method, seed=seed) as state:
-        source = Texts(dataset, model, texts.parent / "tokenizer", data_root)
-        trained = train_method(
-            source, method, sections, seed=seed, device=device, state=state, description=f"{method} seed {seed}"
-        )
-        save_weights(out / "model.safetensors", trained.model.model)
-        if METHODS[method].watches:
-            write_parquet(out / "weights.parquet", _weights(dataset, trained.outcome.watched))
-        summary = {
-            "stage": "finetune",
-            "seed": seed,
-            "cell": method,
-            "steps": trained.steps,
-            "best_step": trained.best_step,
-            "examples": trained.examples,
-            "cost": trained.outcome.cost.as_dict(),
-            "metrics": {f"validation/{data.measure}": trained.validation},
-            "tuned": overlay,
-            "content_hash": key,
-        }
-        write_json(out / "summary.json", summary)
-        state.finish(out / "metrics.jsonl")
+    for number, path, folder in zip(seed, manifest, out, strict=True):
+        dataset = load(texts, path)
+        key = sections.key("finetune", number, dataset, method)
+        together = len(seed) > 1
+        record = work / f"seed{number}.json"
+        if together and record.exists() and read_json(record) == _made(folder, machine_key(key, device)):
+            continue
+        with Run(work / f"seed{number}" if together else work, key, device, cell=method, seed=number) as state:
+            source = Texts(dataset, model, texts.parent / "tokenizer", data_root)
+            trained = train_method(
+                source, method, sections, seed=number, device=device, state=state, description=f"{method} seed {number}"
+            )
+            save_weights(folder / "model.safetensors", trained.model.model)
+            if METHODS[method].watches:
+                write_parquet(folder / "weights.parquet", _weights(dataset, trained.outcome.watched))
+            summary = {
+                "stage": "finetune",
+                "seed": number,
+                "cell": method,
+                "steps": trained.steps,
+                "best_step": trained.best_step,
+                "examples": trained.examples,
+                "cost": trained.outcome.cost.as_dict(),
+                "metrics": {f"validation/{data.measure}": trained.validation},
+                "tuned": overlay,
+                "content_hash": key,
+            }
+            write_json(folder / "summary.json", summary)
+            state.finish(folder / "metrics.jsonl")
+        if together:
+            write_json(record, _made(folder, machine_key(key, device)))
+
+
+def _made(folder: Path, key: str) -> dict[str, str]:
+    """What says that the results in `folder` are those of a run."""
+    return {
+        "key": key,
+        **{file.name: sha256(file) for file in sorted(folder.glob("*")) if not file.name.startswith(".")},
+    }
 
 
 def _weights(dataset: TextDataset, watched: dict[str, np.ndarray]) -> pd.DataFrame:

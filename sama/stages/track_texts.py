@@ -10,7 +10,6 @@ from typing import Any
 from sama.config import TextsConfig
 from sama.errors import SamaError
 from sama.files import read_json
-from sama.finetuning import METHODS
 from sama.stages._text_sections import Sections, chosen
 from sama.stages._tracked import Cell, Source, describe, finals, mirror, params
 
@@ -42,7 +41,7 @@ def cell(results: Path, config: TextsConfig, summary: Mapping[str, Any], method:
         chosen(results / "tuning" / f"{method}.json")
     )
     sections = {"data": tuned.data, "model": tuned.model, "training": tuned.training, "finetuning": tuned.finetuning}
-    if METHODS[method].watches:
+    if method.startswith("meta_"):
         sections["meta"] = tuned.meta
     given = params(config, sections)
     del given["finetuning.methods"]

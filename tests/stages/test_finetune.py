@@ -18,6 +18,7 @@ from sama.errors import SamaError
 from sama.files import read_json
 from sama.finetuning import METHODS, self_training
 from sama.stages import _texts, evaluate_texts, export_text, finetune, summarize_texts, suspect_texts, tune
+from sama.stages._common import require_one_a_seed
 from tests.stages.small_texts import CONFIG, config, prepared, with_data
 
 VOTED = ["majority_vote", "meta_r", "meta_rc"]  # what the later stages are tried on
@@ -31,10 +32,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finetuned(data: Path, out: Path, method: str, settings: TextsConfig | None = None, **options: Any) -> dict:
     chosen = settings or config()
     given = {"seed": 0, "manifest": data / "seed0" / "manifest.parquet", **options}
+    given |= {name: (given[name],) for name in ("seed", "manifest")}
     finetune.run(
-        texts=data / "texts.parquet", method=method, out=out, work=out.with_name(out.name + "-work"), data=chosen.data,
-        model=chosen.model, training=chosen.training, meta=chosen.meta, finetuning=chosen.finetuning,
-        runtime=chosen.runtime, **given,
+        texts=data / "texts.parquet", method=method, out=(out,), work=out.with_name(out.name + "-work"),
+        data=chosen.data, model=chosen.model, training=chosen.training, meta=chosen.meta,
+        finetuning=chosen.finetuning, runtime=chosen.runtime, **given,
     )  # fmt: skip
     return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
@@ -68,6 +70,46 @@ def test_interrupted_at_any_checkpoint_ends_byte_identical(data, tmp_path, monke
     }.get(method, [5, 10])  # fmt: skip
     assert killed == calm
     assert not (tmp_path / "killed-work").exists()
+
+
+def test_seeds_that_share_a_process_are_trained_as_alone_and_none_twice(data, tmp_path, monkeypatch):
+    chosen, trained = config(), []
+    train_method = finetune.train_method
+
+    def counted(*args: Any, seed: int, **options: Any) -> Any:
+        trained.append(seed)
+        return train_method(*args, seed=seed, **options)
+
+    monkeypatch.setattr(finetune, "train_method", counted)
+
+    def together(*seeds: int) -> dict[int, dict[str, bytes]]:
+        out = tuple(tmp_path / f"seed{seed}" for seed in seeds)
+        finetune.run(
+            texts=data / "texts.parquet", manifest=tuple(data / f"seed{seed}" / "manifest.parquet" for seed in seeds),
+            method="meta_r", out=out, work=tmp_path / "work", seed=seeds, data=chosen.data, model=chosen.model,
+            training=chosen.training, meta=chosen.meta, finetuning=chosen.finetuning, runtime=chosen.runtime,
+        )  # fmt: skip
+        return {int(at.name[4:]): {file.name: file.read_bytes() for file in at.iterdir()} for at in out}
+
+    both = together(0, 1)
+    three = together(0, 1, 100)
+    assert {seed: three[seed] for seed in (0, 1)} == both
+    assert trained == [0, 1, 100]
+    for seed in (1, 100):  # whatever was trained before it in the process
+        manifest = data / f"seed{seed}" / "manifest.parquet"
+        alone = finetuned(data, tmp_path / f"alone{seed}", "meta_r", seed=seed, manifest=manifest)
+        assert alone == three[seed]
+    trained.clear()
+    (tmp_path / "seed1" / "metrics.jsonl").write_text("edited\n")
+    assert together(0, 1) == both
+    assert trained == [1]
+    trained.clear()
+    monkeypatch.setattr(finetune, "machine_key", lambda key, device: f"other code {key}")
+    assert together(0, 1) == both
+    assert trained == [0, 1]
+    for pair, match in (((0, 0), "different seeds, got 0, 0"), ((0, 1), "--manifest: expected 2, .*, got 1")):
+        with pytest.raises(SamaError, match=match):
+            require_one_a_seed(pair, manifest=(tmp_path,), out=(tmp_path, tmp_path))
 
 
 def test_the_best_weights_on_validation_are_kept(data, tmp_path):
@@ -186,15 +228,16 @@ def test_the_grid_is_compared_on_validation_and_the_first_of_equals_is_chosen(da
 def results(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     chosen = config(finetuning={**CONFIG["finetuning"], "methods": VOTED})
+    manifests = tuple(data / f"seed{seed}" / "manifest.parquet" for seed in (0, 1))
+    models = tuple(folder / "models" / f"seed{seed}" for seed in (0, 1))
     for seed in (0, 1):
-        manifest = data / f"seed{seed}" / "manifest.parquet"
-        models = folder / "models" / f"seed{seed}"
         for method in VOTED:
-            finetuned(data, models / method, method, chosen, seed=seed, manifest=manifest)
-        evaluate_texts.run(
-            texts=data / "texts.parquet", manifest=manifest, models=models, out=folder / f"evaluation/seed{seed}.json",
-            seed=seed, data=chosen.data, model=chosen.model, finetuning=chosen.finetuning, runtime=chosen.runtime,
-        )  # fmt: skip
+            finetuned(data, models[seed] / method, method, chosen, seed=seed, manifest=manifests[seed])
+    evaluate_texts.run(
+        texts=data / "texts.parquet", manifest=manifests, models=models, seed=(0, 1),
+        out=tuple(folder / f"evaluation/seed{seed}.json" for seed in (0, 1)), data=chosen.data, model=chosen.model,
+        finetuning=chosen.finetuning, runtime=chosen.runtime,
+    )  # fmt: skip
     summarize_texts.run(
         evaluations=folder / "evaluation", out=folder / "summary.json", plots=folder / "plots.csv", experiment="small",
         seeds=(0, 1), data=chosen.data, finetuning=chosen.finetuning,
@@ -236,8 +279,8 @@ def test_where_no_clean_label_is_known_everything_says_so(tmp_path):
     manifest, folder = data / "seed0" / "manifest.parquet", tmp_path / "results"
     finetuned(data, folder / "models" / "seed0" / "meta_r", "meta_r", chosen, manifest=manifest)
     evaluate_texts.run(
-        texts=data / "texts.parquet", manifest=manifest, models=folder / "models" / "seed0",
-        out=folder / "evaluation" / "seed0.json", seed=0, data=chosen.data, model=chosen.model,
+        texts=data / "texts.parquet", manifest=(manifest,), models=(folder / "models" / "seed0",),
+        out=(folder / "evaluation" / "seed0.json",), seed=(0,), data=chosen.data, model=chosen.model,
         finetuning=chosen.finetuning, runtime=chosen.runtime,
     )  # fmt: skip
     summarize_texts.run(

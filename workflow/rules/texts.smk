@@ -8,6 +8,11 @@ TOKENIZER = [] if CONFIG.model.name else [f"{DATA}/tokenizer"]
 # a method whose weights make the lists for the owner of the texts
 WATCHED = [method for method in METHODS if method.startswith("meta_")]
 THREADS = CONFIG.runtime.threads
+# a small BERT trains in less time than its process takes to start: a job has all seeds, one after another
+TOGETHER = CONFIG.launcher.seeds_together
+if TOGETHER is None:
+    TOGETHER = CONFIG.model.name is None
+JOB = "seeds" if TOGETHER else "seed{seed}"
 
 
 wildcard_constraints:
@@ -15,9 +20,9 @@ wildcard_constraints:
     method="|".join(METHODS),
 
 
-def kept(path):
-    """A model's weights, which may be too large to keep."""
-    return path if CONFIG.finetuning.keep_models else temp(path)
+def of_job(path):
+    """The path of the job's seed, or of each where a job has all of them."""
+    return expand(path, seed=SEEDS, allow_missing=True) if TOGETHER else path
 
 
 rule prepare_texts:
@@ -87,14 +92,12 @@ rule tune:
         " --method {wildcards.method} --out {output} --work {params.work} &> {log}"
 
 
-def finetuned(method):
-    """The files of a finetuning."""
-    folder = f"{RESULTS}/models/seed{{seed}}/{method}"
-    return {
-        "model": kept(f"{folder}/model.safetensors"),
-        "metrics": f"{folder}/metrics.jsonl",
-        "summary": f"{folder}/summary.json",
-    }
+def finetuned(file):
+    """A file of a finetuning. Where a job has all seeds, those that stand are its own to replace."""
+    path = of_job(f"{RESULTS}/models/seed{{seed}}/{{method}}/{file}")
+    if file == "model.safetensors" and not CONFIG.finetuning.keep_models:
+        path = temp(path)  # may be too large to keep
+    return update(path) if TOGETHER else path
 
 
 rule finetune:
@@ -102,15 +105,17 @@ rule finetune:
         src=sources("finetune"),
         texts=TEXTS,
         tokenizer=TOKENIZER,
-        manifest=f"{DATA}/seed{{seed}}/manifest.parquet",
-        facts=f"{DATA}/seed{{seed}}/manifest.json",
+        manifest=of_job(f"{DATA}/seed{{seed}}/manifest.parquet"),
+        facts=of_job(f"{DATA}/seed{{seed}}/manifest.json"),
         tuning=rules.tune.output,
     output:
-        **finetuned("{method}"),
+        model=finetuned("model.safetensors"),
+        metrics=finetuned("metrics.jsonl"),
+        summary=finetuned("summary.json"),
     log:
-        f"{LOGS}/finetune/seed{{seed}}_{{method}}.log",
+        f"{LOGS}/finetune/{JOB}_{{method}}.log",
     benchmark:
-        f"{LOGS}/benchmarks/finetune/seed{{seed}}_{{method}}.tsv"
+        f"{LOGS}/benchmarks/finetune/{JOB}_{{method}}.tsv"
     wildcard_constraints:
         method="|".join([m for m in METHODS if m not in WATCHED] or ["none"]),
     conda:
@@ -123,18 +128,21 @@ rule finetune:
         config=lambda w: settings("finetune", w.method),
         settings=SETTINGS,
         launch=launched("finetune"),
-        folder=subpath(output.summary, parent=True),
-        work=f"{WORK}/finetune_seed{{seed}}_{{method}}",
+        folder=of_job(f"{RESULTS}/models/seed{{seed}}/{{method}}"),
+        work=f"{WORK}/finetune_{JOB}_{{method}}",
+        seeds=of_job("{seed}"),
     shell:
         "exec python -m sama.cli {params.launch} finetune --config {params.settings} --texts {input.texts} --manifest {input.manifest}"
         " --tuning {input.tuning} --method {wildcards.method} --out {params.folder} --work {params.work}"
-        " --seed {wildcards.seed} &> {log}"
+        " --seed {params.seeds} &> {log}"
 
 
 use rule finetune as finetune_meta with:
     output:
-        **finetuned("{method}"),
-        weights=f"{RESULTS}/models/seed{{seed}}/{{method}}/weights.parquet",
+        model=finetuned("model.safetensors"),
+        metrics=finetuned("metrics.jsonl"),
+        summary=finetuned("summary.json"),
+        weights=finetuned("weights.parquet"),
     wildcard_constraints:
         method="|".join(WATCHED or ["none"]),
 
@@ -156,15 +164,15 @@ rule evaluate_texts:
         src=sources("evaluate_texts"),
         texts=TEXTS,
         tokenizer=TOKENIZER,
-        manifest=f"{DATA}/seed{{seed}}/manifest.parquet",
-        facts=f"{DATA}/seed{{seed}}/manifest.json",
-        models=lambda w: cells(w.seed),
+        manifest=of_job(f"{DATA}/seed{{seed}}/manifest.parquet"),
+        facts=of_job(f"{DATA}/seed{{seed}}/manifest.json"),
+        models=lambda w: sum(map(cells, SEEDS if TOGETHER else [w.seed]), []),
     output:
-        f"{RESULTS}/evaluation/seed{{seed}}.json",
+        of_job(f"{RESULTS}/evaluation/seed{{seed}}.json"),
     log:
-        f"{LOGS}/evaluate_texts/seed{{seed}}.log",
+        f"{LOGS}/evaluate_texts/{JOB}.log",
     benchmark:
-        f"{LOGS}/benchmarks/evaluate_texts/seed{{seed}}.tsv"
+        f"{LOGS}/benchmarks/evaluate_texts/{JOB}.tsv"
     conda:
         "../../envs/sama.yaml"
     threads: THREADS
@@ -174,16 +182,17 @@ rule evaluate_texts:
     params:
         config=settings("evaluate_texts"),
         settings=SETTINGS,
-        models=f"{RESULTS}/models/seed{{seed}}",
+        models=of_job(f"{RESULTS}/models/seed{{seed}}"),
+        seeds=of_job("{seed}"),
     shell:
         "exec python -m sama.cli evaluate-texts --config {params.settings} --texts {input.texts} --manifest {input.manifest}"
-        " --models {params.models} --out {output} --seed {wildcards.seed} &> {log}"
+        " --models {params.models} --out {output} --seed {params.seeds} &> {log}"
 
 
 rule summarize_texts:
     input:
         src=sources("summarize_texts"),
-        evaluations=expand(rules.evaluate_texts.output, seed=SEEDS),
+        evaluations=expand(f"{RESULTS}/evaluation/seed{{seed}}.json", seed=SEEDS),
     output:
         summary=f"{RESULTS}/summary.json",
         plots=f"{RESULTS}/plots/measures.csv",
@@ -276,7 +285,7 @@ rule export_text:
 
 rule phase_evaluate:
     input:
-        expand(rules.evaluate_texts.output, seed=SEEDS),
+        rules.summarize_texts.input.evaluations,
         rules.summarize_texts.output,
         rules.suspect_texts.output,
         rules.export_text.output,
