@@ -79,6 +79,7 @@ record: setup ## run what changed and record the results in dvc.lock
 restore: setup ## fetch the recorded results
 	dvc pull
 	snakemake --cores 1 --touch --forceall --quiet rules -- phase_report
+	snakemake --cores 1 --touch --forceall --quiet rules --configfile config/texts.yaml -- phase_report
 
 lock: ## resolve pyproject.toml anew into envs/requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --quiet \

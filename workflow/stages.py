@@ -27,22 +27,15 @@ PHASES = {
     "retrain": ("retrain",),
     "evaluate": ("evaluate", "summarize"),
     "report": ("report",),
+    "texts_prepare": ("prepare_texts",),
+    "texts_finetune": ("tune", "finetune"),
+    "texts_evaluate": ("evaluate_texts", "summarize_texts", "suspect_texts", "export_text"),
+    "texts_report": ("report_texts",),
 }
 NEVER_PARAMETERS = ("launcher",)  # who carries a job must not decide whether it runs again
-TEXTS = (
-    "prepare_texts",
-    "tune",
-    "finetune",
-    "evaluate_texts",
-    "summarize_texts",
-    "suspect_texts",
-    "export_text",
-    "report_texts",
-)
 UNRECORDED = {
     "track": "the MLflow database is state of the machine, not a result",
     "track_texts": "the same",
-    **dict.fromkeys(TEXTS, "dvc.yaml records the experiment of config/config.yaml, which is on images"),
 }
 HEADER = "# Written by `python -m workflow.stages`: the config sections and the modules of each stage.\n"
 

@@ -1,4 +1,4 @@
-"""A miniature of the default experiment in a git clone of the working tree, for tests that run the real workflow."""
+"""Miniatures of the embedded experiments in a git clone of the working tree, for tests that run the real workflow."""
 
 import os
 import re
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import yaml
+
+from sama.config import merge
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = "digits_pruning"
@@ -27,10 +29,20 @@ MINIATURE = {
     "selection": {"pruning_ratios": [0.3, 0.5]},
     "launcher": {"kind": "inline"},
 }
+TEXTS = {  # laid over config/texts.yaml
+    "seeds": [0],
+    "data": {"max_texts": 200},
+    "model": {"max_length": 24, "hidden_size": 8, "layers": 1, "heads": 1},
+    "training": {"steps": 6, "batch_size": 16, "warmup_steps": 0, "log_every": 3},
+    "finetuning": {"methods": ["majority_vote", "meta_r"]},
+    "tuning": {"seeds": [100], "grids": None},
+    "launcher": {"kind": "inline"},
+}
+ON_TEXTS = ("--configfile", "config/texts.yaml")
 
 
 class Clone:
-    """A git clone of the working tree as it is, with the miniature experiment."""
+    """A git clone of the working tree as it is, with the miniature experiments."""
 
     python = sys.executable
 
@@ -71,8 +83,9 @@ class Clone:
         self.run("bash", "-ec", recipe[1].replace("$(CORES)", "2"))
 
     def content(self) -> dict[str, bytes]:
-        files = sorted(path for path in self.results.rglob("*") if path.is_file())
-        return {path.relative_to(self.results).as_posix(): path.read_bytes() for path in files}
+        results = self.folder / "results"
+        files = sorted(path for path in results.rglob("*") if path.is_file())
+        return {path.relative_to(results).as_posix(): path.read_bytes() for path in files}
 
 
 def miniature(folder: Path) -> Clone:
@@ -84,6 +97,8 @@ def miniature(folder: Path) -> Clone:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / "config/config.yaml").write_text(yaml.safe_dump(MINIATURE, sort_keys=False))
+    texts = folder / "config/texts.yaml"
+    texts.write_text(yaml.safe_dump(merge(yaml.safe_load(texts.read_text()), TEXTS), sort_keys=False))
     clone = Clone(folder)
     clone.run("git", "init", "--quiet")
     clone.run("git", "add", "--all")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.workflow.clones import EXPERIMENT, MINIATURE, Clone, miniature
+from tests.workflow.clones import EXPERIMENT, MINIATURE, ON_TEXTS, Clone, miniature
 from workflow import leftovers, stages
 
 ROOT = stages.ROOT
@@ -31,8 +31,29 @@ def test_every_output_persists_and_is_cached() -> None:
 
 
 def test_every_recorded_folder_is_cleared_of_leftovers_and_belongs_to_one_phase() -> None:
-    outs = [path.removeprefix("results/${experiment}/") for phase in declared().values() for path in entries(phase)]
-    assert sorted(outs) == sorted([*leftovers.RECORDED, "summary.json"])
+    outs = [path for phase in declared().values() for path in entries(phase)]
+    recorded = {"${experiment}": "config/config.yaml", "${texts}": "config/texts.yaml"}
+    expected = [
+        f"results/{name}/{out}"
+        for name, config in recorded.items()
+        for out in (*leftovers.RECORDED[config], "summary.json")
+    ]
+    assert sorted(outs) == sorted(expected)
+
+
+def test_each_phase_is_of_one_experiment_whose_configuration_it_depends_on() -> None:
+    variables = yaml.safe_load((ROOT / "dvc.yaml").read_text())["vars"]
+    experiment = yaml.safe_load((ROOT / "config/texts.yaml").read_text())["experiment"]
+    assert variables == ["config/config.yaml", {"texts": experiment}]
+    for name, phase in declared().items():
+        text = name.startswith("texts_")
+        assert phase["params"] == [{"config/texts.yaml" if text else "config/config.yaml": None}]
+        own = "${texts}" if text else "${experiment}"
+        results = [path for path in [*entries(phase), *phase["deps"]] if path.startswith("results/")]
+        assert results and all(path.startswith(f"results/{own}/") for path in results), name
+        *_, last = phase["cmd"]
+        assert last.endswith(f"-- phase_{name.removeprefix('texts_')}")
+        assert ("--configfile config/texts.yaml" in last) == text
 
 
 def test_the_machine_s_state_is_not_recorded() -> None:
@@ -70,7 +91,7 @@ def test_leftovers_are_files_that_no_rule_makes(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
     made = {kept[0], results / "report/figures", kept[2]}
-    found = leftovers.leftovers(results, made)
+    found = leftovers.leftovers(results, leftovers.RECORDED["config/config.yaml"], made)
     assert sorted(found) == sorted(dropped)
     for path in found:
         leftovers.remove(path, results)
@@ -86,14 +107,19 @@ def test_record_restore_and_recompute(tmp_path: Path) -> None:
     first.make("record")
     assert "up to date" in first.run("dvc", "status")
     assert first.wanted() == {"track"}
+    assert first.wanted(*ON_TEXTS) == {"track_texts"}
     lock = (first.folder / "dvc.lock").read_text()
     assert str(tmp_path) not in lock
     assert "didn't change" in first.run("dvc", "repro")
 
-    assert "accuracy.pruned.random.0.3" in first.run("dvc", "metrics", "show")
+    shown = first.run("dvc", "metrics", "show")
+    assert "accuracy.pruned.random.0.3" in shown
+    assert "test.meta_r.accuracy" in shown
     plots = json.loads(first.run("dvc", "plots", "show", "--json"))["data"]
     (drawn,) = plots[f"results/{EXPERIMENT}/plots/accuracy.csv"]
     assert {row["method"] for row in drawn["content"]["data"]["values"]} == {"meta_weight", "random"}
+    (drawn,) = plots["results/synthetic_texts/plots/measures.csv"]
+    assert {row["method"] for row in drawn["content"]["data"]["values"]} == {"majority_vote", "meta_r"}
 
     first.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "storage"))
     first.run("dvc", "push")
@@ -102,7 +128,7 @@ def test_record_restore_and_recompute(tmp_path: Path) -> None:
     before = first.content()
 
     # Restored in place, and in a clone that never ran anything: nothing but tracking is left to do.
-    shutil.rmtree(first.results)
+    shutil.rmtree(first.folder / "results")
     shutil.rmtree(first.folder / ".dvc/cache")
     first.run("git", "clone", "--quiet", str(first.folder), str(tmp_path / "second"))
     second = Clone(tmp_path / "second")
@@ -112,6 +138,7 @@ def test_record_restore_and_recompute(tmp_path: Path) -> None:
         assert "up to date" in clone.run("dvc", "status")
         assert clone.content() == before
         assert clone.wanted() == {"track"}
+        assert clone.wanted(*ON_TEXTS) == {"track_texts"}
         assert not (clone.folder / ".mlflow").exists()
         assert not (clone.folder / "mlflow.db").exists()
 
@@ -127,6 +154,12 @@ def test_record_restore_and_recompute(tmp_path: Path) -> None:
     assert {"meta_train", "score"} <= second.wanted()
     assert "prepare" not in second.wanted()
     second.run("git", "checkout", "--quiet", "config")
+
+    module = second.folder / "sama/stages/export_text.py"
+    text = module.read_text()
+    module.write_text(text + "# a comment\n")
+    assert second.wanted(*ON_TEXTS) == {"export_text", "track_texts"}
+    module.write_text(text)
 
     # Tracking makes the rest, and is not recorded.
     second.run("snakemake", "--quiet", "all")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.workflow.clones import MINIATURE, Clone, miniature
+from tests.workflow.clones import EXPERIMENT, MINIATURE, Clone, miniature
 
 LONGER = {"training": {"steps": 400, "batch_size": 16, "log_every": 20, "checkpoint_every": 20}}
 MOMENTS = ("checkpoints/*/meta_seed0/checkpoint.pt", "checkpoints/*/seed0_*/checkpoint.pt", "logs/*/report.log")
@@ -60,6 +60,6 @@ def test_three_kills_change_nothing(tmp_path: Path) -> None:
         assert processes_in(killed.folder) == [], moment
     assert make(killed).wait() == 0, (killed.folder / "make.log").read_text()[-3000:]
     assert killed.content() == calm.content()
-    assert "summary.json" in calm.content()
+    assert f"{EXPERIMENT}/summary.json" in calm.content()
     assert killed.wanted() == set()
     assert processes_in(tmp_path) == []

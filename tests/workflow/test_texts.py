@@ -7,33 +7,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.workflow.clones import Clone, miniature
-
-SMALL = {
-    "workload": "texts",
-    "experiment": "small_texts",
-    "seeds": [0],
-    "data": {"max_texts": 200},
-    "model": {"max_length": 24, "hidden_size": 8, "layers": 1, "heads": 1},
-    "training": {"steps": 6, "batch_size": 16, "log_every": 3},
-    "finetuning": {"methods": ["majority_vote", "meta_r"]},
-    "tuning": {"seeds": [100], "grids": None},
-    "launcher": {"kind": "inline"},
-}
-CONFIG = ("--configfile", "small.yaml")
+from tests.workflow.clones import ON_TEXTS, TEXTS, Clone, miniature
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = miniature(tmp_path_factory.mktemp("texts"))
-    (clone.folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
-    clone.results = clone.folder / "results" / "small_texts"
-    clone.run("sama", "pipeline", "--", "--cores", "2", "--quiet", "rules", *CONFIG)
+    clone.results = clone.folder / "results" / "synthetic_texts"
+    clone.run("sama", "pipeline", "--", "--cores", "2", "--quiet", "rules", *ON_TEXTS)
     return clone
 
 
 def test_everything_is_made_and_nothing_is_left_to_do(done: Clone) -> None:
-    assert done.wanted(*CONFIG) == set()
+    assert done.wanted(*ON_TEXTS) == set()
     summary = json.loads((done.results / "summary.json").read_text())
     assert {method: len(row["accuracy"]) for method, row in summary["test"].items()} == {
         "majority_vote": 1,
@@ -53,7 +39,7 @@ def test_an_edit_reruns_what_depends_on_it(done: Clone) -> None:
         path = done.folder / module
         before, stamp = path.read_text(), path.stat()
         path.write_text(before + "\n")
-        wanted = done.wanted(*CONFIG)
+        wanted = done.wanted(*ON_TEXTS)
         path.write_text(before)
         os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
         assert expected <= wanted
@@ -61,10 +47,25 @@ def test_an_edit_reruns_what_depends_on_it(done: Clone) -> None:
 
 
 def test_another_method_runs_what_is_new(done: Clone, tmp_path: Path) -> None:
-    methods = [*SMALL["finetuning"]["methods"], "clean_only"]
+    methods = [*TEXTS["finetuning"]["methods"], "clean_only"]
     more = tmp_path / "more.yaml"
-    more.write_text(yaml.safe_dump({**SMALL, "finetuning": {"methods": methods}}))
+    more.write_text(yaml.safe_dump({"workload": "texts", "finetuning": {"methods": methods}}))
     text = done.run("snakemake", "--dry-run", "--configfile", str(more))
-    assert "results/small_texts/models/seed0/clean_only/model.safetensors" in text
-    assert "results/small_texts/models/seed0/meta_r/model.safetensors\n    log" not in text
+    assert "results/synthetic_texts/models/seed0/clean_only/model.safetensors" in text
+    assert "results/synthetic_texts/models/seed0/meta_r/model.safetensors\n    log" not in text
     assert not {"prepare_texts", "finetune_meta"} & done.wanted("--configfile", str(more))
+
+
+@pytest.mark.long
+def test_another_seed_trains_that_alone_in_a_job_that_has_all(tmp_path: Path) -> None:
+    clone = miniature(tmp_path)
+    models = clone.folder / "results" / "synthetic_texts" / "models"
+    said, found = [], []
+    for seeds in ([0, 1], [0, 1, 2]):
+        (tmp_path / "seeds.yaml").write_text(yaml.safe_dump({"workload": "texts", "seeds": seeds}))
+        clone.run("snakemake", "--quiet", "all", "--configfile", "seeds.yaml", "--", "phase_finetune")
+        said.append((tmp_path / "logs/synthetic_texts/finetune/seeds_meta_r.log").read_text())
+        found.append({seed: (models / f"seed{seed}/meta_r/model.safetensors").read_bytes() for seed in seeds})
+        assert clone.wanted("--configfile", "seeds.yaml", "--", "phase_finetune") == set()
+    assert [f"meta_r seed {seed}:" in log for log in said for seed in range(3)] == [1, 1, 0, 0, 0, 1]
+    assert found[0].items() <= found[1].items()

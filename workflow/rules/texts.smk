@@ -321,6 +321,7 @@ rule report_texts:
 
 rule phase_report:
     input:
+        rules.phase_evaluate.input,  # the model that is handed out is in no report
         rules.report_texts.output,
 
 
