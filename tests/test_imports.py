@@ -28,6 +28,7 @@ LAYERS = [
         "programs",
         "data",
         "networks",
+        "hub",
         "report",
     },
     {"stages"},

@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sama import hub
+
 Attention = Literal["sdpa", "eager"]
 DROPOUTS = (  # what the architectures call theirs
     "hidden_dropout_prob",
@@ -123,7 +125,7 @@ def build_text_classifier(
         name: a model on the hub, or a folder; None: a small BERT with random weights.
         classes: number of classes.
         vocabulary_size, pad_id: of the tokenizer.
-        attention: "sdpa", fused; or "eager", for methods that need second derivatives.
+        attention: "sdpa", fused, where the architecture has it; or "eager", for methods that need second derivatives.
         masked_head: add the head of masked language modelling: the architecture's own, pretrained if the checkpoint
             has it, the decoder tied to the word embeddings.
         class_names: kept in the model's configuration.
@@ -164,9 +166,13 @@ def build_text_classifier(
                     setattr(config, key, dropout)
         if masked_head and type(config) not in transformers.MODEL_FOR_MASKED_LM_MAPPING:
             raise ValueError(f"model {name!r}: a {config.model_type} has no head of masked language modelling")
+        if config.pad_token_id is None:
+            config.pad_token_id = pad_id  # decoders look for the last token before it
         made: list[Any] = [transformers.AutoModelForSequenceClassification]
         if masked_head:
             made.append(transformers.AutoModelForMaskedLM)
+        if not _fused(transformers, config):
+            attention = "eager"
         if name is None:
             models = [kind.from_config(config, attn_implementation=attention) for kind in made]
         else:
@@ -193,18 +199,13 @@ def _loaded(kind: Any, name: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(name, trust_remote_code=False, **options)
     except Exception as error:  # whatever the hub's client, safetensors and transformers raise
-        raise ValueError(not_loaded(name, "text classifier", error)) from error
+        raise ValueError(hub.not_loaded(name, "text classifier", error)) from error
 
 
-def not_loaded(name: str, kind: str, error: Exception) -> str:
-    """The line that says why the `kind` of this name was not loaded, and what to do."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if Path(name).is_dir():
-        return f"{name}: not the folder of a {kind} ({reason})"
-    return (
-        f"model {name!r}: {reason}: where the hub can be reached, save model and tokenizer by "
-        "save_pretrained(FOLDER); then set model.name to that folder"
-    )
+def _fused(transformers: Any, config: Any) -> bool:
+    """Whether the architecture's classifier can compute attention by torch's fused kernel; DeBERTa's cannot."""
+    kind = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    return getattr(kind, "_supports_sdpa", True)
 
 
 def _require_match(name: str | None, model: Any, vocabulary_size: int, pad_id: int, max_length: int) -> None:
@@ -232,12 +233,11 @@ def _quiet() -> Iterator[None]:
     """Without transformers' progress bars and warnings (that the heads are new)."""
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        yield
+        with hub.quiet():
+            yield
     finally:
-        logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()

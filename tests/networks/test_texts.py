@@ -162,6 +162,9 @@ def test_long_texts_are_cut_and_counted(wordpiece):
 def test_tokenizers_that_do_not_do_are_one_line(wordpiece, tmp_path, folders):
     nothing = tmp_path / "nothing"
     nothing.mkdir()
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((folders["bert"] / "config.json").read_bytes())
     plain = copy.deepcopy(wordpiece)
     plain.pad_token = None
     plain.save_pretrained(tmp_path / "plain")
@@ -172,6 +175,9 @@ def test_tokenizers_that_do_not_do_are_one_line(wordpiece, tmp_path, folders):
         (lambda: open_tokenizer(str(folders["bert"]), 13), "takes at most 12 tokens a text, got max_length 13"),
         (lambda: open_tokenizer(str(tmp_path / "plain"), 8), "expected a tokenizer with a padding token"),
         (lambda: open_tokenizer(str(nothing), 8), "nothing: not the folder of a tokenizer"),
+        (lambda: open_tokenizer(str(bare), 8), "bare': its tokenizer knows no token but the special ones: expected"),
+        (lambda: open_tokenizer("./bert", 8), "^./bert: expected the folder of a tokenizer, .* found nothing there$"),
+        (lambda: open_tokenizer(str(bare / "config.json"), 8), "expected the folder of .*, found a file there$"),
         (
             lambda: open_tokenizer("some/model", 8),
             r"model 'some/model': .*save_pretrained\(FOLDER\); then set model.name to that folder$",
@@ -267,6 +273,21 @@ def test_a_head_of_other_classes_is_replaced(wordpiece, tmp_path):
     same, other = opened(tmp_path, wordpiece), opened(tmp_path, wordpiece, classes=5)
     assert torch.equal(same.head.weight, model.head.weight)
     assert other.head.out_features == 5
+
+
+def test_architectures_without_a_fused_kernel_or_a_padding_token_are_read(wordpiece, tmp_path):
+    from transformers import DebertaV2Config, DebertaV2ForMaskedLM, GPT2Config, GPT2LMHeadModel
+
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = DebertaV2Config(vocab_size=60, relative_attention=True, position_buckets=4, pos_att_type=["c2p"], **small)
+    DebertaV2ForMaskedLM(config).save_pretrained(tmp_path / "deberta")
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=60, **ends)).save_pretrained(tmp_path / "gpt2")
+    batch = batch_of(text_examples(wordpiece), range(4)).inputs
+    for name, used in (("deberta", "eager"), ("gpt2", "sdpa")):
+        model = opened(tmp_path / name, wordpiece, dropout=0.0).eval()
+        assert model.model.config._attn_implementation == used
+        assert torch.equal(model(batch)[:2], model({key: value[:2] for key, value in batch.items()}))
 
 
 def test_models_that_do_not_do_are_one_line(folders, wordpiece, tmp_path):

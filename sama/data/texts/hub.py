@@ -8,6 +8,7 @@ it is one.
 from pathlib import Path
 from typing import Any
 
+from sama import hub
 from sama.data.texts.base import TextOptions, TextSource
 from sama.data.texts.tables import PART_NAMES, Table, open_tables
 from sama.errors import SamaError
@@ -50,7 +51,8 @@ def _load(options: TextOptions, name: str, where: str) -> Any:
     local = folder.is_dir() and (options.root is not None or folder.is_absolute())
     try:
         if not local:
-            return datasets.load_dataset(name, options.subset)
+            with hub.quiet():
+                return datasets.load_dataset(name, options.subset)
         if (folder / "dataset_dict.json").is_file():
             return datasets.load_from_disk(str(folder))
         return datasets.load_dataset(str(folder), options.subset)

@@ -56,9 +56,12 @@ def open_tables(
         SamaError: a column is missing, or a row is not as its columns demand.
     """
     train, clean = tables["train"], options.label_column
+    if empty := next((table for table in tables.values() if not table.rows), None):
+        raise SamaError(f"{empty.where}: expected at least one text, got none")
     if clean is None and not options.vote_columns:
         raise SamaError(f"{train.where}: expected the name of a label column or of vote columns, got neither")
-    if clean is not None and not any(clean in table.columns for table in tables.values()):
+    demanding = [train] if not options.vote_columns else tables.values()
+    if clean is not None and not any(clean in table.columns for table in demanding):
         raise SamaError(f"{train.where}: expected a column {clean!r}, got {', '.join(train.columns) or 'none'}")
     if class_names is None:
         columns = [column for column in (clean, *options.vote_columns) if column in train.columns]

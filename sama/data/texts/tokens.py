@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sama import hub
 from sama.data.texts.base import shown
 from sama.errors import SamaError
 
@@ -73,18 +74,23 @@ def open_tokenizer(name: str, max_length: int) -> Any:
 
     Raises:
         SamaError: the package is missing, the hub cannot be reached or has no such model, the folder holds no
-            tokenizer, `max_length` is more than the model allows, or there is no padding token.
+            tokenizer or one without words, `max_length` is more than the model allows, or there is no padding token.
     """
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
         raise _missing(f"model {name!r}") from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        with hub.quiet():
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # whatever the hub's client and the tokenizers raise
-        from sama.networks.texts import not_loaded
-
-        raise SamaError(not_loaded(name, "tokenizer", error)) from error
+        raise SamaError(hub.not_loaded(name, "tokenizer", error)) from error
+    if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
+        # where the files are missing, transformers makes a tokenizer that knows no word
+        raise SamaError(
+            f"model {name!r}: its tokenizer knows no token but the special ones: expected the files that the "
+            "tokenizer's save_pretrained writes (tokenizer.json; vocab.txt) beside the model"
+        )
     if max_length > tokenizer.model_max_length:
         raise SamaError(
             f"model {name!r} takes at most {tokenizer.model_max_length} tokens a text, got max_length {max_length}"

@@ -1,4 +1,4 @@
-"""The hub source in a process of its own that has no network: `datasets` reads its switches when it is imported."""
+"""The hub source in a process of its own whose hub does not answer: the client reads its address when it is imported."""
 
 import json
 import os
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-import json, sys
+import json, sys, time
+time.sleep = lambda seconds: None  # between attempts
 sys.modules["datasets"] = None
 import sama.data.texts
 light = [name for name in ("torch", "transformers") if name in sys.modules]
@@ -37,6 +38,13 @@ def tried(**options):
     return [source.class_names, {n: [p.sample_id.tolist(), p.text, p.label.tolist(), p.votes is not None
             and p.votes.tolist()] for n, p in source.parts.items()}]
 
+def model():
+    from sama.data.texts.tokens import open_tokenizer
+    try:
+        open_tokenizer("someone/some-model", 8)
+    except SamaError as error:
+        return str(error)
+
 from pathlib import Path
 print(json.dumps({
     "copy": tried(root=Path(root), path="copy", vote_columns=("rule",)),
@@ -44,7 +52,7 @@ print(json.dumps({
     "column": tried(root=Path(root), path="copy", label_column="stars"),
     "odd": tried(root=Path(root), path="odd"),
     "unreachable": tried(root=Path(root), path="someone/some-texts"),
-    "nothing": tried(), "light": light, "absent": absent,
+    "model": model(), "nothing": tried(), "light": light, "absent": absent,
 }))
 """
 
@@ -52,12 +60,12 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("hub")
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "home")}
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(folder / "home")}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", SCRIPT, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parent)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
 
 
 def test_a_local_copy_is_read_with_its_class_names(outcome):
@@ -77,7 +85,10 @@ def test_a_hub_out_of_reach_is_one_line_that_says_how_to_use_a_copy(outcome):
         "where the hub can be reached, datasets.load_dataset('someone/some-texts').save_to_disk(FOLDER) makes a local "
         "copy; then set data.path to that folder"
     )
-    assert "\n" not in message
+    assert outcome["model"].startswith("model 'someone/some-model': We couldn't connect to 'http://127.0.0.1:9'")
+    assert outcome["model"].endswith("by save_pretrained(FOLDER); then set model.name to that folder")
+    assert "\n" not in message + outcome["model"]
+    assert "Retrying" not in outcome["stderr"] and "127.0.0.1" not in outcome["stderr"]
 
 
 def test_wrong_splits_columns_and_names_are_said(outcome):

@@ -168,8 +168,13 @@ def test_broken_json_lines_are_named_by_line(tmp_path):
     assert error(path) == f"{path}: expected class names or whole numbers as labels, got 0.5"
     path.write_bytes(b'\xef\xbb\xbf{"text": "a", "label": 0}\n{"text": "\xff", "label": 0}\n')
     assert error(path) == f"{path}: line 2: expected UTF-8, got the byte 0xff"
+    path.write_text('{"text": "\\ud83d\\ude00", "label": 0}\n{"text": "\\ud83d", "label": 0}\n')
+    assert error(path) == f"{path}: line 2: expected Unicode, got half of a surrogate pair in '\\ud83d'"
     path.write_text("")
-    assert error(path) == f"{path}: expected a column 'label', got none"
+    assert error(path) == f"{path}: expected at least one text, got none"
+    (tmp_path / "test.jsonl").write_text('{"text": "a", "label": 0}\n')
+    path.write_text('{"text": "a"}\n')
+    assert error(tmp_path) == f"{path}: expected a column 'label', got text"
 
 
 def test_broken_csv_is_named_by_line(tmp_path):
