@@ -12,6 +12,7 @@ import argparse
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
@@ -142,19 +143,23 @@ def _files(name: str, root: Path) -> Iterator[Path]:
                 yield candidate
 
 
-def _imports(path: Path, root: Path) -> Iterator[str]:
+def _imports(path: Path, root: Path) -> tuple[str, ...]:
     """Dotted names of the package's modules (or of their attributes) that the file at `path` imports."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    return _imports_in(path.read_text(encoding="utf-8"), path, root)
+
+
+@cache  # most stages import most modules: each is parsed once
+def _imports_in(text: str, path: Path, root: Path) -> tuple[str, ...]:
+    found = []
+    for node in ast.walk(ast.parse(text, str(path))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = _base(node, path, root)
-            names = [f"{base}.{alias.name}" for alias in node.names]
+            found += [f"{base}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
-            names = [_literal(node, path)]
-        else:
-            continue
-        yield from (name for name in names if name.split(".")[0] == PACKAGE)
+            found.append(_literal(node, path))
+    return tuple(name for name in found if name.split(".")[0] == PACKAGE)
 
 
 def _base(node: ast.ImportFrom, path: Path, root: Path) -> str:

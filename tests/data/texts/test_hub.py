@@ -1,4 +1,4 @@
-"""The hub source in a process of its own whose hub does not answer: the client reads its address when it is imported."""
+"""The hub source, in a process of its own whose hub does not answer: the client reads its address when it is loaded."""
 
 import json
 import os
