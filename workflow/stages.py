@@ -145,28 +145,28 @@ def _files(name: str, root: Path) -> Iterator[Path]:
 
 def _imports(path: Path, root: Path) -> tuple[str, ...]:
     """Dotted names of the package's modules (or of their attributes) that the file at `path` imports."""
-    return _imports_in(path.read_text(encoding="utf-8"), path, root)
+    return _imports_in(path.read_text(encoding="utf-8"), path.relative_to(root))
 
 
 @cache  # most stages import most modules: each is parsed once
-def _imports_in(text: str, path: Path, root: Path) -> tuple[str, ...]:
+def _imports_in(text: str, path: Path) -> tuple[str, ...]:
     found = []
     for node in ast.walk(ast.parse(text, str(path))):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _base(node, path, root)
+            base = _base(node, path)
             found += [f"{base}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
             found.append(_literal(node, path))
     return tuple(name for name in found if name.split(".")[0] == PACKAGE)
 
 
-def _base(node: ast.ImportFrom, path: Path, root: Path) -> str:
-    """The module that `from ... import` starts from, with leading dots resolved."""
+def _base(node: ast.ImportFrom, path: Path) -> str:
+    """The module that `from ... import` in the file `path` starts from, with leading dots resolved."""
     if node.level == 0:
         return node.module or ""
-    package = path.relative_to(root).parent.parts
+    package = path.parent.parts
     parts = package[: len(package) - node.level + 1]
     return ".".join([*parts, *([node.module] if node.module else [])])
 

@@ -1,6 +1,7 @@
 """Choose the hyperparameters of a method by its validation measure, out of its grid."""
 
 from pathlib import Path
+from typing import get_args
 
 from sama.config import (
     FinetuningConfig,
@@ -11,14 +12,10 @@ from sama.config import (
     TextRecipeConfig,
     TuningConfig,
 )
-from sama.data.text_manifest import load
+from sama.config.texts import TextMethod
 from sama.errors import SamaError
-from sama.files import read_json, sha256, write_json
-from sama.finetuning import METHODS
-from sama.stages._common import Run, device_of
-from sama.stages._keys import source_hash
+from sama.files import write_json
 from sama.stages._text_sections import Sections
-from sama.stages._texts import Texts, train_method
 
 
 def run(
@@ -59,32 +56,18 @@ def run(
     Raises:
         SamaError: data, model and method do not fit. FloatingPointError: a loss is not finite.
     """
-    if method not in METHODS:
-        raise SamaError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}")
+    methods = get_args(TextMethod)
+    if method not in methods:
+        raise SamaError(f"unknown method {method!r}, expected one of {', '.join(methods)}")
     rows = [{"overlay": candidate, "validation": []} for candidate in tuning.candidates(method)]
-    device = device_of(runtime)
-    compared = rows if len(rows) > 1 else []
-    datasets = {seed: load(texts, manifests / f"seed{seed}" / "manifest.parquet") for seed in tuning.seeds if compared}
-    for position, row in enumerate(compared):
-        sections = Sections(data, model, training, meta, finetuning).tuned(row["overlay"])
-        for seed, dataset in datasets.items():
-            key = sections.key("tune", seed, dataset, method)
-            done = work / f"{sha256(key, source_hash())}.json"
-            if not done.exists():
-                with Run(work / f"candidate{position}_seed{seed}", key, device) as state:
-                    source = Texts(dataset, model, texts.parent / "tokenizer", data_root)
-                    trained = train_method(
-                        source,
-                        method,
-                        sections,
-                        seed=seed,
-                        device=device,
-                        state=state,
-                        description=f"tune {method} {position + 1}/{len(rows)}",
-                    )
-                    write_json(done, {"validation": trained.validation})
-                    state.drop()
-            row["validation"].append(read_json(done)["validation"])
+    if len(rows) > 1:
+        from sama.stages._candidates import measured  # torch, whose seconds a grid of one does not wait for
+
+        sections = Sections(data, model, training, meta, finetuning)
+        places = {"texts": texts, "manifests": manifests, "data_root": data_root, "work": work}
+        overlays = [row["overlay"] for row in rows]
+        found = measured(overlays, method, sections, seeds=tuning.seeds, runtime=runtime, **places)
+        rows = [{"overlay": overlay, "validation": values} for overlay, values in zip(overlays, found, strict=True)]
     means = [sum(row["validation"]) / max(1, len(row["validation"])) for row in rows]
     write_json(
         out,

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from sama.bilevel import checkpoint
 from sama.config import TextsConfig
+from sama.config.texts import TextMethod
 from sama.data import text_manifest
 from sama.errors import SamaError
 from sama.files import read_json
 from sama.finetuning import METHODS, self_training
-from sama.stages import _texts, evaluate_texts, export_text, finetune, summarize_texts, suspect_texts, tune
+from sama.stages import _candidates, _texts, evaluate_texts, export_text, finetune, summarize_texts, suspect_texts, tune
 from sama.stages._common import require_one_a_seed
 from tests.stages.small_texts import CONFIG, config, prepared, with_data
 
@@ -43,6 +44,10 @@ def finetuned(data: Path, out: Path, method: str, settings: TextsConfig | None =
 
 class Killed(BaseException):
     """What stands for `kill -9` here: nothing in the package catches it."""
+
+
+def test_the_configuration_knows_every_method():
+    assert set(get_args(TextMethod)) == set(METHODS)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -194,14 +199,14 @@ def test_the_self_training_loss_by_hand():
 def test_the_grid_is_compared_on_validation_and_the_first_of_equals_is_chosen(data, tmp_path, monkeypatch):
     rates = [{"training": {"optimizer": {"learning_rate": rate}}} for rate in (1e-6, 0.02, 0.03)]
     chosen = config(tuning={"seeds": [100], "grids": {"default": rates}})
-    tried, measures, train_method = [], [0.3, 0.6, 0.6], tune.train_method
+    tried, measures, train_method = [], [0.3, 0.6, 0.6], _candidates.train_method
 
     def measured(*arguments, **options):
         trained = train_method(*arguments, **options)
         tried.append(trained.validation)
         return dataclasses.replace(trained, validation=measures[len(tried) - 1])
 
-    monkeypatch.setattr(tune, "train_method", measured)
+    monkeypatch.setattr(_candidates, "train_method", measured)
 
     def tuned(out: Path) -> dict:
         tune.run(

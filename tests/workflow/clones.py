@@ -26,7 +26,7 @@ MINIATURE = {
     "training": {"steps": 4, "batch_size": 16, "log_every": 2},
     "meta": {"training": {"steps": 12, "batch_size": 16, "log_every": 4}},
     "scores": {"methods": ["meta_weight", "random"]},
-    "selection": {"pruning_ratios": [0.3, 0.5]},
+    "selection": {"pruning_ratios": [0.3]},
     "launcher": {"kind": "inline"},
 }
 TEXTS = {  # laid over config/texts.yaml

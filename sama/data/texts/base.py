@@ -122,9 +122,7 @@ def make_part(
         if not content.strip():
             raise SamaError(f"{where}: {place}: expected a text, got an empty one")
         if any("\ud800" <= character <= "\udfff" for character in content):  # JSON can write half of a pair
-            raise SamaError(
-                f"{where}: {place}: expected Unicode, got half of a surrogate pair in {shown(content)}"
-            )
+            raise SamaError(f"{where}: {place}: expected Unicode, got half of a surrogate pair in {shown(content)}")
     table = None
     if votes is not None:
         for place, row in zip(places, votes, strict=True):
