@@ -278,12 +278,17 @@ def test_a_head_of_other_classes_is_replaced(wordpiece, tmp_path):
 def test_architectures_without_a_fused_kernel_or_a_padding_token_are_read(wordpiece, tmp_path):
     from transformers import DebertaV2Config, DebertaV2ForMaskedLM, GPT2Config, GPT2LMHeadModel
 
-    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    small: dict[str, Any] = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+    }
     config = DebertaV2Config(vocab_size=60, relative_attention=True, position_buckets=4, pos_att_type=["c2p"], **small)
     DebertaV2ForMaskedLM(config).save_pretrained(tmp_path / "deberta")
-    ends = {"bos_token_id": 0, "eos_token_id": 0}
-    GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=60, **ends)).save_pretrained(tmp_path / "gpt2")
-    batch = batch_of(text_examples(wordpiece), range(4)).inputs
+    decoder = GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=60, bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(decoder).save_pretrained(tmp_path / "gpt2")
+    batch: Any = batch_of(text_examples(wordpiece), range(4)).inputs
     for name, used in (("deberta", "eager"), ("gpt2", "sdpa")):
         model = opened(tmp_path / name, wordpiece, dropout=0.0).eval()
         assert model.model.config._attn_implementation == used

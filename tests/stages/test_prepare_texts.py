@@ -173,7 +173,7 @@ def one(number: int, row: dict[str, Any]) -> dict[str, Any] | None:
         (config(), "train", lambda n, row: row | {"text": "\u0007"}, r"train.jsonl/00000: expected at least one tok"),
         (config(), "test", lambda n, row: row | {"label": "x"}, "line 1: column 'label': label 'x' is outside"),
         (config(), "validation", one, r"data.splits.meta: 0.5 of the 1 validation texts is 1: expected at least one"),
-        (config(), "validation", lambda n, row: None, "validation.jsonl: expected a column 'text', got none"),
+        (config(), "validation", lambda n, row: None, "validation.jsonl: expected at least one text, got none"),
         (with_data(label_column=None), "train", lambda n, row: row, "validation: expected clean labels, got none"),
         (with_data(vote_columns=["rule"]), "train", lambda n, row: row, "expected a column 'rule', got text, label"),
         (with_data(id_column="id"), "train", lambda n, row: row | {"id": "a"}, "expected an id of its own, got 'a'"),

@@ -1,6 +1,7 @@
 """Texts to tokens: a WordPiece tokenizer trained on a corpus, or that of a pretrained model (extra `text`)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,8 @@ def open_tokenizer(name: str, max_length: int) -> Any:
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # whatever the hub's client and the tokenizers raise
         raise SamaError(hub.not_loaded(name, "tokenizer", error)) from error
-    if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
-        # where the files are missing, transformers makes a tokenizer that knows no word
+    words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    if not words and not (Path(name) / "tokenizer.json").is_file():  # then transformers makes one that knows no word
         raise SamaError(
             f"model {name!r}: its tokenizer knows no token but the special ones: expected the files that the "
             "tokenizer's save_pretrained writes (tokenizer.json; vocab.txt) beside the model"
