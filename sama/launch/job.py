@@ -7,6 +7,7 @@ last one if there is no such step in time, and is requeued by submitit with the 
 
 import importlib
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -124,10 +125,8 @@ def finished(folder: Path, tasks: int) -> Outcome | None:
 
 def outcomes_of(folder: Path, job_id: str, tasks: int) -> list[Any]:
     """For each task of a job what it returned, or its traceback; None while it has not ended."""
-    from submitit.core.utils import pickle_load
-
     paths = [folder / f"{job_id}_{task}_result.pkl" for task in range(tasks)]
-    return [pickle_load(path)[1] if path.exists() else None for path in paths]
+    return [pickle.loads(path.read_bytes())[1] if path.exists() else None for path in paths]
 
 
 def _stand(outcome: Outcome) -> bool:
@@ -139,13 +138,21 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     guard.detach()
     os.environ["SUBMITIT_LOG_LEVEL"] = "CRITICAL"
-    folder = Path(sys.argv[-1])
-    _take_submission(folder, os.environ["SLURM_JOB_ID"])
+    folder, job_id = _own(Path(sys.argv[-1]))
+    _take_submission(folder, job_id)
     from submitit.core.submission import submitit_main
 
     sys.argv = ["submitit", str(folder)]
     submitit_main()
     sys.exit(_code)  # the job's state in Slurm is the stage's
+
+
+def _own(folder: Path) -> tuple[Path, str]:
+    """The job's folder and id; an array's has for each task a link to the folder of its cell."""
+    index = os.environ.get("SLURM_ARRAY_TASK_ID")
+    if index is None:
+        return folder, os.environ["SLURM_JOB_ID"]
+    return (folder / index).resolve(), f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}"
 
 
 def _take_submission(folder: Path, job_id: str) -> None:

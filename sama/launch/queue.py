@@ -29,12 +29,13 @@ OUT_OF_MEMORY = re.compile(r"oom.?kill|exceeded .*memory limit|out of memory", r
 
 @dataclass(frozen=True)
 class Queued:
-    """A job that has not ended."""
+    """A job, or a task ARRAY_INDEX of an array, that has not ended; `array` names the jobs of the array."""
 
     job_id: str
     state: str
     name: str
     comment: str
+    array: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,19 @@ def ours() -> list[Queued]:
     Raises:
         SamaError: the controller cannot be asked.
     """
-    answer = ask("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A|%T|%j|%k")
+    answer = ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%F|%K|%T|%j|%k")
     if answer.returncode:
         raise SamaError(f"squeue: the queue cannot be read ({last_line(answer.stderr)})")
-    return [Queued(*line.split("|", 3)) for line in answer.stdout.splitlines() if line.count("|") >= 3]
+    lines = [line.split("|", 4) for line in answer.stdout.splitlines() if line.count("|") >= 4]
+    return [Queued(f"{job}_{index}" if index.isdecimal() else job, *rest) for job, index, *rest in lines]
 
 
 def look(job_id: str) -> State:
     """What the controller says of a job."""
     answer = ask("scontrol", "--oneliner", "show", "job", job_id)
     if answer.returncode:
-        return State(GONE if "Invalid job id" in answer.stderr else UNKNOWN)
+        gone = "Invalid job id" in answer.stderr or " not found" in answer.stdout  # the latter of a task of an array
+        return State(GONE if gone else UNKNOWN)
     facts = dict(re.findall(r"(\w+)=(\S*)", answer.stdout))
     nodes = facts.get("NodeList", "").replace("(null)", "")
     restarts = int(facts.get("Restarts", "0"))
@@ -133,7 +136,17 @@ def reason(state: State, accounted: str, log: str, minutes: float) -> str:
         return "was killed by signal 9 (out of memory, or from outside: Slurm does not say which)"
     if kind == "FAILED":
         return f"failed without a result (exit code {state.exit or 'unknown'}, {state.reason or 'no reason'})"
+    if kind == GONE:
+        return "is gone from the queue and from the accounting: it was cancelled before it began"
     return f"ended in state {kind} without a result"
+
+
+def kind_of_failure(state: State, accounted: str, log: str) -> str:
+    """`out_of_memory` or `node_failure`, from what `reason` takes; empty for all that nobody tries again."""
+    kind = accounted.split()[0] if state.state in (GONE, UNKNOWN) and accounted else state.state
+    if kind == "OUT_OF_MEMORY" or OUT_OF_MEMORY.search(log):
+        return "out_of_memory"
+    return "node_failure" if kind in ("NODE_FAIL", "BOOT_FAIL") else ""
 
 
 def last_word(log: str) -> str:

@@ -1,0 +1,132 @@
+"""Many small cells as job arrays of a real Slurm."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.slurm import Slurm
+from tests.toy_pipeline import PYTHON, Toy, wait_until
+
+ARRAY = ("launch", "--launcher", "slurm", "--memory-mb", "300", "--array-limit", "2")
+CELL = """
+import time
+from pathlib import Path
+
+
+def run(*, out: Path, seed: int) -> None:
+    with open(f"began_{out.name}", "a") as stream:
+        print(time.time(), file=stream)
+    while not Path("go").exists():
+        time.sleep(0.05)
+    if Path(f"fail{seed}").exists():
+        raise RuntimeError(f"cell {seed} is broken")
+    time.sleep(1)
+    out.write_text(f"{seed}")
+    Path(f"ended_{out.name}").write_text(str(time.time()))
+"""
+
+
+@pytest.fixture
+def cells(toy: Toy, slurm: Slurm) -> Iterator[Toy]:
+    """The toy with a stage that waits for the file `go` and notes when it ran; its queue is empty in the end."""
+    (toy.folder / "toy_stage.py").write_text(CELL)
+    yield toy
+    slurm.ask("scancel", *[f"--name={name}" for name in {each[2] for each in tasks(slurm, toy)}] or ["--name=none"])
+
+
+def tasks(slurm: Slurm, toy: Toy) -> list[list[str]]:
+    """[id, state, name] of what is in the queue from the toy's folder, an array's task each."""
+    lines = slurm.ask("squeue", "--noheader", "--array", "--format=%F_%K|%T|%j|%Z").splitlines()
+    return [line.split("|")[:3] for line in lines if Path(line.split("|")[3]) == toy.folder]
+
+
+def launch(toy: Toy, slurm: Slurm, seeds: range) -> list[subprocess.Popen[str]]:
+    rest = (*ARRAY, "--", "toy")
+    return [
+        toy.start(PYTHON, "program.py", *rest, "--out", f"out{seed}", "--seed", str(seed), **slurm.environment)
+        for seed in seeds
+    ]
+
+
+def began(toy: Toy) -> dict[str, list[float]]:
+    """When each cell began, every time."""
+    return {path.name: [float(line) for line in path.read_text().split()] for path in toy.folder.glob("began_*")}
+
+
+def most_at_a_time(toy: Toy) -> int:
+    """From the notes of the cells."""
+    moments = [(float(path.read_text()), -1) for path in toy.folder.glob("ended_*")]
+    moments += [(moment, 1) for each in began(toy).values() for moment in each]
+    running = [sum(step for when, step in moments if when <= moment) for moment, _ in moments]
+    return max(running)
+
+
+def submitted(toy: Toy) -> list[int]:
+    """How many cells each array has."""
+    return [len(json.loads(path.read_text())) for path in toy.folder.glob("logs/slurm/arrays/*/*/cells.json")]
+
+
+def test_cells_of_an_array_run_within_the_limit_and_fail_by_themselves(cells: Toy, slurm: Slurm) -> None:
+    (cells.folder / "go").touch()
+    (cells.folder / "fail3").touch()
+    for seed, launcher in enumerate(launch(cells, slurm, range(6))):
+        _, errors = launcher.communicate(timeout=120)
+        if seed == 3:
+            assert launcher.returncode == 1
+            said = errors.splitlines()[-1]
+            assert re.fullmatch(
+                r"sama launch: job \d+_\d \(toy\) failed: RuntimeError: cell 3 is broken \[.*_0_log.err\]", said
+            )
+        else:
+            assert (launcher.returncode, (cells.folder / f"out{seed}").read_text()) == (0, str(seed)), errors
+    assert submitted(cells) == [6]
+    (cells.folder / "ended_out3").write_text(str(began(cells)["began_out3"][0]))
+    assert most_at_a_time(cells) == 2
+    assert [len(each) for each in began(cells).values()] == [1] * 6
+
+
+def test_killed_launchers_are_joined_and_interrupted_ones_cancel_their_own(cells: Toy, slurm: Slurm) -> None:
+    killed = launch(cells, slurm, range(4))
+    wait_until(lambda: len(began(cells)) == 2, "two cells to run", seconds=60)
+    for launcher in killed:
+        launcher.kill()
+    before = {task for task, _, _ in tasks(slurm, cells)}
+    assert len(before) == 4
+    joined = launch(cells, slurm, range(5))  # and one that is new: there is no room for it yet
+    for launcher in joined[:4]:
+        assert launcher.stderr is not None
+        assert re.search(r"job \d+_\d .*joined", launcher.stderr.readline())
+    running = int(next(iter(began(cells))).removeprefix("began_out"))
+    waiting = next(seed for seed in range(4) if f"began_out{seed}" not in began(cells))
+    for launcher in (joined[running], joined[waiting]):
+        launcher.send_signal(signal.SIGINT)
+        assert launcher.wait(timeout=60) == 130
+    after = {task for task, _, _ in tasks(slurm, cells)}
+    assert (len(after), after < before) == (2, True)
+    (cells.folder / "go").touch()
+    for seed in {*range(5)} - {running, waiting}:
+        _, errors = joined[seed].communicate(timeout=120)
+        assert joined[seed].returncode == 0, errors
+    assert sorted(submitted(cells)) == [1, 4]
+    assert {len(each) for each in began(cells).values()} == {1}
+
+
+def test_interrupted_before_its_turn_leaves_nothing(cells: Toy, slurm: Slurm) -> None:
+    """Both ways: nothing was submitted for it, and something was."""
+    launchers = launch(cells, slurm, range(3))
+    tickets = "logs/slurm/arrays/*/tickets/sama-*"
+    wait_until(lambda: len(list(cells.folder.glob(tickets))) == 3, "the tickets", seconds=60)
+    for launcher in launchers:
+        launcher.send_signal(signal.SIGTERM)
+    for launcher in launchers:
+        _, errors = launcher.communicate(timeout=120)
+        assert launcher.returncode == 143, errors
+    time.sleep(1)
+    assert tasks(slurm, cells) == []
+    assert list(cells.folder.glob(tickets)) == []
