@@ -115,7 +115,7 @@ class _Launch:
         before: list[arrays.Cell] | None = None
         with self._ticket(group), group.turn() as ours:
             start = time.monotonic()
-            while (task := self.cell.answer()) is None:
+            while self.job_id is None:
                 if not ours():
                     start = time.monotonic()
                 else:
@@ -130,7 +130,7 @@ class _Launch:
                             return False
                     before = waiting
                 time.sleep(GATHER_SECONDS[0])
-        self.job_id = task
+                self.job_id = self.cell.answer()
         tell(f"job {self.job_id} ({self.name.job}) is submitted [{self.folder}]")
         return False
 

@@ -1,7 +1,10 @@
 """Many small cells as job arrays of a real Slurm."""
 
 import json
+import os
+import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -46,10 +49,10 @@ def tasks(slurm: Slurm, toy: Toy) -> list[list[str]]:
     return [line.split("|")[:3] for line in lines if Path(line.split("|")[3]) == toy.folder]
 
 
-def launch(toy: Toy, slurm: Slurm, seeds: range) -> list[subprocess.Popen[str]]:
-    rest = (*ARRAY, "--", "toy")
+def launch(toy: Toy, slurm: Slurm, seeds: range, **more: str) -> list[subprocess.Popen[str]]:
+    rest, environment = (*ARRAY, "--", "toy"), {**slurm.environment, **more}
     return [
-        toy.start(PYTHON, "program.py", *rest, "--out", f"out{seed}", "--seed", str(seed), **slurm.environment)
+        toy.start(PYTHON, "program.py", *rest, "--out", f"out{seed}", "--seed", str(seed), **environment)
         for seed in seeds
     ]
 
@@ -91,6 +94,7 @@ def test_cells_of_an_array_run_within_the_limit_and_fail_by_themselves(cells: To
     assert [len(each) for each in began(cells).values()] == [1] * 6
 
 
+@pytest.mark.long
 def test_killed_launchers_are_joined_and_interrupted_ones_cancel_their_own(cells: Toy, slurm: Slurm) -> None:
     killed = launch(cells, slurm, range(4))
     wait_until(lambda: len(began(cells)) == 2, "two cells to run", seconds=60)
@@ -130,3 +134,43 @@ def test_interrupted_before_its_turn_leaves_nothing(cells: Toy, slurm: Slurm) ->
     time.sleep(1)
     assert tasks(slurm, cells) == []
     assert list(cells.folder.glob(tickets)) == []
+
+
+@pytest.mark.long
+def test_launcher_killed_while_it_submits_for_all(cells: Toy, slurm: Slurm) -> None:
+    """Killed before sbatch has spoken with the controller: the others wait for that sbatch, and find their tasks."""
+    real = shutil.which("sbatch", path=slurm.environment["PATH"])
+    script = cells.folder / "bin" / "sbatch"
+    script.parent.mkdir()
+    # $PPID is flock, and the launcher its parent
+    script.write_text(f'#!/bin/sh\nkill -9 $(ps -o ppid= -p $PPID)\nsleep 3\nexec {real} "$@"\n')
+    script.chmod(0o755)
+    slurm_path = slurm.environment["PATH"]
+    (cells.folder / "go").touch()
+    launchers = launch(cells, slurm, range(3), PATH=f"{script.parent}{os.pathsep}{slurm_path}")
+    said = [launcher.communicate(timeout=120)[1] for launcher in launchers]
+    assert sorted(launcher.returncode for launcher in launchers) == [-9, 0, 0], said
+    assert submitted(cells) == [3]
+    assert sum("joined" in each for each in said) == 2
+    wait_until(lambda: len(list(cells.folder.glob("ended_*"))) == 3, "the orphan", seconds=60)
+    assert {len(each) for each in began(cells).values()} == {1}
+
+
+@pytest.mark.long
+def test_ten_kills_of_all_launchers(cells: Toy, slurm: Slurm) -> None:
+    """Whenever they are killed, every cell runs once, and nothing stays."""
+    draws = random.Random(0)
+    (cells.folder / "go").touch()
+    for turn in range(10):
+        seeds = range(4 * turn, 4 * turn + 4)
+        killed = launch(cells, slurm, seeds)
+        time.sleep(draws.uniform(0.5, 5))
+        for launcher in killed:
+            launcher.kill()
+        for launcher in launch(cells, slurm, seeds):
+            _, errors = launcher.communicate(timeout=120)
+            assert launcher.returncode == 0, errors
+    assert sorted(began(cells)) == sorted(f"began_out{seed}" for seed in range(40))
+    assert {len(each) for each in began(cells).values()} == {1}
+    assert most_at_a_time(cells) <= 2
+    wait_until(lambda: tasks(slurm, cells) == [], "the queue to be empty", seconds=60)

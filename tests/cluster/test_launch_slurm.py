@@ -220,10 +220,11 @@ def logged(toy: Toy) -> int:
     return json.loads(lines[-1])["step"] if lines and lines[-1].endswith("}") else 0
 
 
-def test_job_asked_to_stop_goes_on_where_it_was(toy: Toy, slurm: Slurm) -> None:
+@pytest.mark.parametrize("more", [(), pytest.param(("--array-limit", "2"), marks=pytest.mark.long)])
+def test_job_asked_to_stop_goes_on_where_it_was(toy: Toy, slurm: Slurm, more: tuple[str, ...]) -> None:
     """There is no periodic checkpoint: what is taken up is the step at which the signal came."""
     arguments = retraining(toy, steps=40, seconds=0.1)
-    launch = (PYTHON, "program.py", *SLURM, "--", "slow", *arguments, "--out", "out", "--work", "work")
+    launch = (PYTHON, "program.py", *SLURM, *more, "--", "slow", *arguments, "--out", "out", "--work", "work")
     launcher = toy.start(*launch, **slurm.environment)
     alone = toy.run("retrain", *arguments, "--out", "alone", "--work", "work_alone")
     assert alone.returncode == 0, alone.stderr
