@@ -46,4 +46,4 @@ class LauncherConfig(Section):
     timeout_minutes: int = Field(
         default=1440, ge=1, description="time limit of a launched job whose rule has no resource `runtime`"
     )
-    retries: RetriesConfig = RetriesConfig()
+    retries: RetriesConfig = Field(default=RetriesConfig(), description="slurm: what is done about a failed job")

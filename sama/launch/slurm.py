@@ -112,31 +112,30 @@ class _Launch:
             finished = self._found()
         if finished or self.job_id is not None:
             return finished
-        before: list[arrays.Cell] | None = None
+        start, before = time.monotonic(), []
         with self._ticket(group), group.turn() as ours:
-            start = time.monotonic()
-            while self.job_id is None:
-                if not ours():
-                    start = time.monotonic()
-                else:
-                    with group.locked():
+            while True:
+                with group.locked():
+                    self.job_id = self.cell.answer()
+                    if self.job_id is not None:
+                        tell(f"job {self.job_id} ({self.name.job}) is submitted [{self.folder}]")
+                    elif ours():
                         finished = self._found()
-                        if finished or self.job_id is not None:
-                            return finished
-                        waiting = group.waiting()
-                        ready = waiting == before or time.monotonic() - start > GATHER_SECONDS[1]
-                        if ready and (cells := group.fitting(self.cell, waiting, self.queued)):
-                            self._submit_array(group, cells)
-                            return False
-                    before = waiting
+                        if not finished and self.job_id is None:
+                            waiting = group.waiting()
+                            if waiting == before or time.monotonic() - start > GATHER_SECONDS[1]:
+                                self._submit_array(group, group.fitting(self.cell, waiting, self.queued))
+                            before = waiting
+                if finished or self.job_id is not None:
+                    return finished
                 time.sleep(GATHER_SECONDS[0])
-                self.job_id = self.cell.answer()
-        tell(f"job {self.job_id} ({self.name.job}) is submitted [{self.folder}]")
-        return False
 
     def _submit_array(self, group: arrays.Group, cells: list[arrays.Cell]) -> None:
+        """Submit the cells, of which ours is the first; without room there are none."""
         from sama.launch import submission
 
+        if not cells:
+            return
         with deaf():
             tasks = submission.submit_array(group, cells, self.resources)
             self.job_id = tasks[0]
