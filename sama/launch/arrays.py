@@ -29,6 +29,7 @@ from sama.launch.queue import Queued
 
 CELLS = "cells.json"
 ANSWER = "task"  # in a cell's folder: the task that was submitted for its ticket
+SUBMITTING = "submitting"  # sbatch holds the lock of this file
 LARGEST = 1000  # Slurm's own limit (MaxArraySize), unless a cluster has another
 
 
@@ -65,7 +66,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that one array can hold: `folder` has their tickets and arrays, `name` is that of the jobs in Slurm."""
+    """Cells that one array can hold.
+
+    Attributes:
+        folder: of their tickets and arrays.
+        name: of the arrays in Slurm, the same in another environment.
+        limit: how many tasks of this name run at a time.
+    """
 
     folder: Path
     name: str
@@ -100,14 +107,6 @@ class Group:
     def withdraw(self, cell: Cell) -> None:
         """Take a ticket back."""
         (self.folder / "tickets" / cell.name).unlink(missing_ok=True)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """No other submits for the group meanwhile, nor does an sbatch that a killed launcher has left behind."""
-        with locked(self.folder / "lock"):
-            with locked(self.folder / "submitting"):
-                pass
-            yield
 
     def waiting(self) -> list[Cell]:
         """The cells whose launchers live and have no answer yet, in the order of their tickets."""
@@ -146,10 +145,25 @@ def group_of(stage: str, wanted: Resources) -> Group:
     own = {"_", "SHLVL", "PWD", "OLDPWD", guard.OWNER, guard.HELD}  # differ, and change nothing in a job
     environment = {key: value for key, value in os.environ.items() if key not in own}
     logs = wanted.logs.absolute()
-    content = sha256(json.dumps([stage, asdict(wanted), environment, str(Path.cwd())], sort_keys=True, default=str))
-    group = Group(logs / "arrays" / f"{stage}-{content[:16]}", f"sama-{stage}-array-{content[:16]}", wanted.array_limit)
+    request = sha256(json.dumps([stage, asdict(wanted), str(Path.cwd())], sort_keys=True, default=str))[:16]
+    content = sha256(request, json.dumps(environment, sort_keys=True))[:16]
+    group = Group(logs / "arrays" / f"{stage}-{content}", f"sama-{stage}-array-{request}", wanted.array_limit)
     group.folder.mkdir(parents=True, exist_ok=True)
     return group
+
+
+@contextmanager
+def at_rest(logs: Path) -> Iterator[None]:
+    """No other submits an array meanwhile, nor does an sbatch that a killed launcher has left behind.
+
+    It is one lock for all groups: a cell may be in another one than before, in another shell or with more memory.
+    """
+    folder = logs / "arrays"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):
+        with locked(folder / SUBMITTING):
+            pass
+        yield
 
 
 def settings(array: Path, size: int, group: Group, given: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class _Launch:
     def __init__(self, arguments: tuple[str, ...], resources: Resources) -> None:
         self.resources = resources
         self.name: Name = name_of(arguments)
-        self.folder = (resources.logs / self.name.stage / self.name.content).absolute()
+        self.logs = resources.logs.absolute()
+        self.folder = self.logs / self.name.stage / self.name.content
         self.cell = arrays.Cell(str(self.folder), self.name.job, self.name.place, arguments)
         self.tasks = resources.nodes * resources.tasks_per_node
         self.retries = Retries(resources)
@@ -69,14 +70,15 @@ class _Launch:
         """True: there is a result. Otherwise `job_id` is set: of a job in the queue, or of a new one."""
         self.job_id = None
         with arrays.locked(self.folder / "lock"):
-            with arrays.locked(self.folder / "submitting"):
+            with arrays.locked(self.folder / "submitting"), arrays.at_rest(self.logs):
                 pass  # a launcher that was killed may have left an sbatch on its way
+            finished = self._found()
+            if finished or self.job_id is not None:
+                return finished
             if self.resources.array_limit:
                 return self._claim_in_array()
-            finished = self._found()
-            if not finished and self.job_id is None:
-                self._submit()
-        return finished
+            self._submit()
+        return False
 
     def _found(self) -> bool:
         """True: there is a result. Otherwise `job_id` is set if a job is queued. What is in its way is cancelled."""
@@ -108,18 +110,14 @@ class _Launch:
     def _claim_in_array(self) -> bool:
         """As `_claim`: the launcher whose turn it is submits what waits, as one array."""
         group = arrays.group_of(self.name.stage, self.resources)
-        with group.locked():
-            finished = self._found()
-        if finished or self.job_id is not None:
-            return finished
-        start, before = time.monotonic(), []
+        start, before, finished = time.monotonic(), [], False
         with self._ticket(group), group.turn() as ours:
             while True:
-                with group.locked():
+                with arrays.at_rest(self.logs):
                     self.job_id = self.cell.answer()
                     if self.job_id is not None:
                         tell(f"job {self.job_id} ({self.name.job}) is submitted [{self.folder}]")
-                    elif ours():
+                    elif ours():  # what is said in the queue may have changed since we looked
                         finished = self._found()
                         if not finished and self.job_id is None:
                             waiting = group.waiting()
@@ -148,7 +146,7 @@ class _Launch:
             try:
                 yield
             except (KeyboardInterrupt, SystemExit):
-                with group.locked():  # nobody submits now
+                with arrays.at_rest(self.logs):  # nobody submits now
                     same = [each for each in arrays.known(queue.ours()) if each.name == self.name.job]
                     self.job_id = self.job_id or self.cell.answer() or (same[0].job_id if same else None)
                     group.withdraw(self.cell)

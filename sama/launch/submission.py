@@ -80,7 +80,7 @@ def submit_array(group: arrays.Group, cells: Sequence[arrays.Cell], wanted: Reso
         _prepare(cell, wanted)
     array = group.pack(cells)
     given = arrays.settings(array, len(cells), group, parameters(wanted))
-    array_id = _sbatch(array, group.folder / "submitting", given)
+    array_id = _sbatch(array, group.folder.parent / arrays.SUBMITTING, given)
     tasks = [f"{array_id}_{index}" for index in range(len(cells))]
     for cell, task in zip(cells, tasks, strict=True):
         cell.tell(task)
