@@ -57,6 +57,7 @@ def queued(toy: Toy, slurm: Slurm) -> list[str]:
     return [job for job, where in lines if Path(where) == toy.folder]
 
 
+@pytest.mark.long
 def test_each_kind_of_failure_has_its_retries(folder: Toy, slurm: Slurm) -> None:
     launchers = {how: start(folder, slurm, how) for how in ("cancelled", "exception", "greedy")}
     wait_until(lambda: len(runs(folder, "cancelled")) == 1, "the job to run", seconds=60)
