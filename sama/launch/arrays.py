@@ -10,6 +10,9 @@ its path is the comment of its tasks, so that the queue alone says which cell a 
 
 The limit is the group's: LIMIT tasks of an array at a time, if no other of the group is in the queue; else no more
 cells are submitted than there is room for.
+
+Tasks of an array share one name, so `singleton`, the second line of defence of single jobs, is not there for them: that
+a cell is not submitted twice rests on the locks, which are those of the machine that submits.
 """
 
 import fcntl

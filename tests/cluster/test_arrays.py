@@ -57,6 +57,16 @@ def launch(toy: Toy, slurm: Slurm, seeds: range, **more: str) -> list[subprocess
     ]
 
 
+def slow_sbatch(toy: Toy, slurm: Slurm, before: str) -> str:
+    """The PATH with an sbatch that does something before it speaks with the controller."""
+    real = shutil.which("sbatch", path=slurm.environment["PATH"])
+    script = toy.folder / "bin" / "sbatch"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\n{before}\nexec {real} "$@"\n')
+    script.chmod(0o755)
+    return f"{script.parent}{os.pathsep}{slurm.environment['PATH']}"
+
+
 def began(toy: Toy) -> dict[str, list[float]]:
     """When each cell began, every time."""
     return {path.name: [float(line) for line in path.read_text().split()] for path in toy.folder.glob("began_*")}
@@ -121,17 +131,20 @@ def test_killed_launchers_are_joined_and_interrupted_ones_cancel_their_own(cells
     assert {len(each) for each in began(cells).values()} == {1}
 
 
-def test_interrupted_before_its_turn_leaves_nothing(cells: Toy, slurm: Slurm) -> None:
-    """Both ways: nothing was submitted for it, and something was."""
-    launchers = launch(cells, slurm, range(3))
+@pytest.mark.parametrize("when", ["waiting", pytest.param("submitting", marks=pytest.mark.long)])
+def test_interrupted_before_it_knows_its_task_leaves_nothing(cells: Toy, slurm: Slurm, when: str) -> None:
+    path = slow_sbatch(cells, slurm, "touch submitting; sleep 3")
+    launchers = launch(cells, slurm, range(3), PATH=path)
     tickets = "logs/slurm/arrays/*/tickets/sama-*"
     wait_until(lambda: len(list(cells.folder.glob(tickets))) == 3, "the tickets", seconds=60)
+    if when == "submitting":
+        wait_until((cells.folder / "submitting").exists, "the sbatch", seconds=60)
     for launcher in launchers:
         launcher.send_signal(signal.SIGTERM)
     for launcher in launchers:
         _, errors = launcher.communicate(timeout=120)
         assert launcher.returncode == 143, errors
-    time.sleep(1)
+    assert submitted(cells) == ([3] if when == "submitting" else [])
     assert tasks(slurm, cells) == []
     assert list(cells.folder.glob(tickets)) == []
 
@@ -139,15 +152,10 @@ def test_interrupted_before_its_turn_leaves_nothing(cells: Toy, slurm: Slurm) ->
 @pytest.mark.long
 def test_launcher_killed_while_it_submits_for_all(cells: Toy, slurm: Slurm) -> None:
     """Killed before sbatch has spoken with the controller: the others wait for that sbatch, and find their tasks."""
-    real = shutil.which("sbatch", path=slurm.environment["PATH"])
-    script = cells.folder / "bin" / "sbatch"
-    script.parent.mkdir()
     # $PPID is flock, and the launcher its parent
-    script.write_text(f'#!/bin/sh\nkill -9 $(ps -o ppid= -p $PPID)\nsleep 3\nexec {real} "$@"\n')
-    script.chmod(0o755)
-    slurm_path = slurm.environment["PATH"]
+    path = slow_sbatch(cells, slurm, "kill -9 $(ps -o ppid= -p $PPID); sleep 3")
     (cells.folder / "go").touch()
-    launchers = launch(cells, slurm, range(3), PATH=f"{script.parent}{os.pathsep}{slurm_path}")
+    launchers = launch(cells, slurm, range(3), PATH=path)
     said = [launcher.communicate(timeout=120)[1] for launcher in launchers]
     assert sorted(launcher.returncode for launcher in launchers) == [-9, 0, 0], said
     assert submitted(cells) == [3]
