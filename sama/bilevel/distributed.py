@@ -139,3 +139,30 @@ def gathered(value: Any, group: dist.ProcessGroup | None) -> list[Any]:
     values: list[Any] = [None] * group.size()
     dist.all_gather_object(values, value, group=group)
     return values
+
+
+def averaged(value: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The mean of a tensor over the processes; of one alone, the tensor itself."""
+    if group is None:
+        return value
+    mean = value.detach() / group.size()
+    dist.all_reduce(mean, group=group)
+    return mean
+
+
+def anybody(wanted: bool, group: dist.ProcessGroup) -> bool:
+    """Whether it is true in any of the processes."""
+    flag = torch.tensor([int(wanted)])
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=group)
+    return bool(flag.item())
+
+
+def interleaved(parts: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """The parts [k, …] of R processes as [k · R, …]: the first of each process by rank, the second of each, …
+
+    That is the order of the stream that `ShuffledBatches` deals out.
+    """
+    parts = parts.contiguous()
+    whole = [torch.empty_like(parts) for _ in range(group.size())]
+    dist.all_gather(whole, parts, group=group)
+    return torch.stack(whole, dim=1).flatten(0, 1)
