@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from sama.bilevel import checkpoint
-from sama.bilevel.distributed import gathered
 from sama.config import RuntimeConfig
 from sama.errors import SamaError
 from sama.files import atomic, copy, sha256
@@ -95,7 +94,7 @@ class Run:
         content = checkpoint.load(self._checkpoint, self.key)
         self.checkpointed: dict[str, Any] | None = content["state"] if content else None
         self.step: int = content["step"] if content else 0
-        seen = gathered(self.step, self.processes.group())
+        seen = self.processes.exchange(self.step)
         if len(set(seen)) > 1:
             raise SamaError(
                 f"{folder}: the processes see checkpoints of the steps {', '.join(map(str, seen))}, "

@@ -109,6 +109,15 @@ class Processes:
             raise Handed
         return values
 
+    def exchange(self, value: Any) -> list[Any]:
+        """In every process: what each process gives, by rank. To be called by all, within `joined`."""
+        values = [value] * self.world_size
+        if self.world_size > 1:
+            import torch.distributed as dist
+
+            dist.all_gather_object(values, value)
+        return values
+
     def group(self) -> "dist.ProcessGroup | None":
         """That of all of them, within `joined`; None: this process is alone."""
         if self.world_size == 1:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from sama.bilevel.loop import BilevelLoop
@@ -79,7 +80,7 @@ def run(
     ):
         network = classifier(model, dataset, seed).to(device)
         trainer = _assemble(network, training, meta_examples, meta, seed, device, ours)
-        watched = _watched(trainer.program, meta, len(training), ours)
+        watched = _watched(trainer.program, meta, len(training), ours.group())
         _train(trainer, state, meta, validation, watched, device)
         ours.only_first()
         table = {"sample_id": dataset.split("train").sample_id, **watched.means()}
@@ -186,7 +187,7 @@ def _train(
             raise SamaError(f"meta.method {meta.method}: {error}") from error
 
 
-def _watched(program: Reweight, meta: MetaConfig, examples: int, ours: Processes) -> Watched:
+def _watched(program: Reweight, meta: MetaConfig, examples: int, group: dist.ProcessGroup | None = None) -> Watched:
     """The weight that the meta network gave an example, before the division by the batch mean, and what it saw."""
     try:
         require_visits(meta.training, meta.score_from, examples)
@@ -198,4 +199,4 @@ def _watched(program: Reweight, meta: MetaConfig, examples: int, ours: Processes
         return torch.cat([weights[:, None], features], dim=1)
 
     first = first_watched_step(meta.training, meta.score_from)
-    return Watched(examples, ("weight", *program.features), first, values, group=ours.group())
+    return Watched(examples, ("weight", *program.features), first, values, group=group)

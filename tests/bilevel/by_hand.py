@@ -1,6 +1,6 @@
 """One process that computes the shards of several, and averages: what a step of several processes is defined to be."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -58,7 +58,7 @@ def step(shards: Sequence[BilevelLoop]) -> list[StepResult]:
 def _meta_step(
     shards: Sequence[BilevelLoop],
     batches: Sequence[MicroBatches],
-    point: dict[str, torch.Tensor],
+    point: Mapping[str, torch.Tensor],
     mean: dict[str, torch.Tensor],
 ) -> list[torch.Tensor]:
     loop = shards[0]
@@ -78,8 +78,9 @@ def _meta_step(
     for n, p in lam.items():
         p.grad = torch.stack([result.gradient[n] for result in results]).mean(0)
     loop.meta_optimizer.step()
-    if results[0].displacement is not None:
+    moves = [result.displacement for result in results if result.displacement is not None]
+    if moves:
         with torch.no_grad():
             for n, p in theta.items():
-                p.add_(torch.stack([result.displacement[n] for result in results]).mean(0))
+                p.add_(torch.stack([move[n] for move in moves]).mean(0))
     return [result.meta_loss for result in results]

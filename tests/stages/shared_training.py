@@ -85,7 +85,7 @@ def averaged(data: Path, config: Config, world_size: int, patch: Any) -> dict[st
         trainers.append(meta_train._assemble(model, training, meta_examples, config.meta, seed, device, share))
     patch.undo()
     first = trainers[0]
-    watched = meta_train._watched(first.program, config.meta, len(training), Processes())
+    watched = meta_train._watched(first.program, config.meta, len(training))
     first.model.train()
     loss = torch.zeros(())
     for _ in range(config.meta.training.steps):
