@@ -154,7 +154,8 @@ class _Launch:
                 return outcome.code, log, f"{about} failed: {queue.last_word(queue.tail(log))} [{log}]"
             if isinstance(outcome, str):
                 return 0, log, f"{about} failed: {queue.last_word(outcome)} [{log}]"
-        why = queue.reason(state, accounted, "".join(map(queue.tail, logs)), self.resources.timeout_minutes)
+        log = "".join(map(queue.tail, logs))
+        why = queue.reason(state, accounted, log, self.resources.timeout_minutes, queue.memory(job_id))
         return 0, logs[0], f"{about} {why} [{logs[0]}]"
 
     def _wait(self, job_id: str, outputs: list[Tail]) -> tuple[queue.State, list[Any]]:
