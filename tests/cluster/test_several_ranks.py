@@ -8,6 +8,7 @@ import pytest
 from tests.cluster.slurm import Slurm
 from tests.cluster.test_launch_slurm import SLURM, _empty, job_of, logged, queue
 from tests.stages.shared_training import averaged, configured, require_agreement, results, settings
+from tests.stages.small_digits import DATA
 from tests.toy_pipeline import PYTHON, Toy, wait_until
 
 __all__ = ["_empty"]  # the fixture is in use here too
@@ -69,3 +70,23 @@ def test_meta_training_of_two_nodes_is_interrupted_and_agrees_with_one_process_t
         assert "step 24/24" in log.read_text()
     config = configured(steps=24, checkpoint_every=10**6)
     require_agreement(results(toy.folder / "out"), averaged(Path(toy.folder, "data"), config, 4, monkeypatch))
+
+
+@pytest.mark.long
+def test_scores_of_two_ranks_are_those_of_one_process(toy: Toy, slurm: Slurm) -> None:
+    (toy.folder / "scores.yaml").write_text(
+        json.dumps({"data": DATA, "scores": {"el2n": {"models": 3, "steps": 4}}, "runtime": {"device": "cpu"}})
+    )
+    done = toy.run("prepare", "--config", "scores.yaml", "--out", "data", "--seeds", "0")
+    assert done.returncode == 0, done.stderr
+    images = ("--images", "data/images.npy", "--manifest", "data/seed0/manifest.parquet")
+    score = ("score", "--config", "scores.yaml", *images, "--method", "el2n", "--seed", "0")
+    for name, launch in (("one", ()), ("two", (*SLURM, "--nodes", "2", "--"))):
+        where = ("--out", f"{name}.parquet", "--summary", f"{name}.json", "--work", f"work_{name}")
+        process = toy.start(PYTHON, "program.py", *launch, *score, *where, **slurm.environment)
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    for kind in ("parquet", "json"):
+        assert (toy.folder / f"two.{kind}").read_bytes() == (toy.folder / f"one.{kind}").read_bytes()
+    logs = sorted(path.read_text() for path in toy.folder.glob("logs/slurm/score/*/*_log.err"))
+    assert [f"process {rank} of 2: joined" in log for rank, log in enumerate(logs)] == [True, True]
