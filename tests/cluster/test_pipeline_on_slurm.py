@@ -1,8 +1,10 @@
 """The workflow with `profiles/slurm` against the same one on two cores: the same bytes."""
 
+import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import yaml
 from tests.cluster.slurm import Slurm
 from tests.workflow.clones import EXPERIMENT, MINIATURE, ROOT, Clone, miniature
 
+LAUNCHED = {"kind": "slurm", "stages": ["prepare", "meta_train", "retrain", "evaluate"]}
 HERE = "SAMA_CORES_RESULTS"  # the folder of a finished `make reproduce` of the default experiment, to save its time
 SAME = ("*summary.json", "*.safetensors", "*.parquet", "*metrics.jsonl")
 
@@ -27,9 +30,9 @@ def same(on_slurm: Path, on_cores: Path) -> int:
     return sum(name.suffix == ".safetensors" for name in names)
 
 
-def on_slurm(clone: Clone, slurm: Slurm, *wanted: str) -> None:
+def on_slurm(clone: Clone, slurm: Slurm, *wanted: str, more: Sequence[str] = ()) -> None:
     """Run the workflow as the README says for a cluster."""
-    command = ["snakemake", *wanted, "--workflow-profile", "profiles/slurm", "--quiet", "rules"]
+    command = ["snakemake", *wanted, "--workflow-profile", "profiles/slurm", "--quiet", "rules", *more]
     environment = {**os.environ, **slurm.environment, "PYTHONPATH": str(clone.folder)}
     environment["PATH"] = f"{Path(clone.python).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(command, cwd=clone.folder, env=environment, capture_output=True, text=True)
@@ -51,9 +54,9 @@ def test_trainings_on_slurm_give_the_bytes_of_two_cores(slurm: Slurm, tmp_path: 
     wanted = [f"results/{EXPERIMENT}/{path}" for path in ("meta/seed0/summary.json", "models/seed0/full/summary.json")]
     here.run("snakemake", *wanted, "--cores", "2", "--quiet", "rules")
     clone = Clone(there)
-    on_slurm(clone, slurm, *wanted)
+    on_slurm(clone, slurm, *wanted, more=["--config", f"launcher={json.dumps(LAUNCHED)}"])
     assert same(clone.results, here.results) == 3
-    assert jobs(clone) == {"meta-train": 1, "retrain": 1}
+    assert jobs(clone) == {"prepare": 1, "meta-train": 1, "retrain": 1}
 
 
 @pytest.mark.long
