@@ -39,7 +39,7 @@ def step(shards: Sequence[BilevelLoop]) -> list[StepResult]:
         b.copy_(value)
     mean = {n: torch.stack(g).mean(0) for n, g in zip(theta, zip(*gradients, strict=True), strict=True)}
     for n, p in theta.items():
-        p.grad = mean[n]
+        p.grad = torch.empty_like(p).copy_(mean[n])  # of the same strides, as a fused optimizer needs it
     loop.base_optimizer.step()
     meta_losses = [None] * len(shards)
     if number % loop.unroll_steps == 0:

@@ -273,6 +273,26 @@ def test_parameters_that_a_micro_batch_leaves_out_keep_the_gradient_of_the_other
         assert spoiled.isfinite().all()
 
 
+def reduce_other_layouts() -> list[tuple[torch.Tensor, tuple[int, ...], tuple[int, ...]]]:
+    shapes = {"conv": (4, 3, 2, 5), "narrow": (4, 1, 3, 3), "scalar": ()}
+    like = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    like = {n: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t for n, t in like.items()}
+    like["transposed"] = torch.zeros(3, 4).T
+    mean = Mean(like, dist.group.WORLD)
+    for name, tensor in like.items():  # what arrives is laid out otherwise
+        mean.put(name, torch.arange(float(tensor.numel())).reshape(tensor.shape) + dist.get_rank())
+    return [(value.clone(), value.stride(), like[name].stride()) for name, value in mean.take().items()]
+
+
+def test_means_lie_in_memory_as_their_parameters_do(tmp_path):
+    """Or a fused optimizer would mix up their elements."""
+    for found in run(2, reduce_other_layouts, tmp_path):
+        for value, stride, expected in found:
+            assert torch.equal(value, torch.arange(float(value.numel())).reshape(value.shape) + 0.5)
+            wide = [k for k, size in enumerate(value.shape) if size > 1]
+            assert [stride[k] for k in wide] == [expected[k] for k in wide]
+
+
 def reduce_twice() -> tuple[str, list[str], str]:
     mean = Mean({"a": torch.zeros(2), "b": torch.zeros(2)}, dist.group.WORLD)
     messages = []

@@ -81,6 +81,14 @@ def test_two_processes_agree_with_one_that_averages_and_stop_together(data, tmp_
     assert not (tmp_path / "stopped-work").exists()
 
 
+def test_one_process_that_averages_one_shard_is_the_stage(data, tmp_path, monkeypatch):
+    """So that what the others are compared with is the stage and not another one."""
+    expected = averaged(data, configured(), 1, monkeypatch)
+    in_float64(monkeypatch.setattr)
+    meta_trained(data, tmp_path / "one", configured())
+    require_agreement(results(tmp_path / "one"), expected)
+
+
 def test_micro_batches_that_cannot_be_shared_are_one_line(data, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "3")
