@@ -39,7 +39,21 @@ class LauncherConfig(Section):
     kind: Literal["inline", "local", "slurm"] = Field(
         default="local", description="inline: the rule's process; local: submitit here; slurm: jobs of a cluster"
     )
-    stages: tuple[Literal["meta_train", "observe", "score", "retrain", "tune", "finetune"], ...] = Field(
+    stages: tuple[
+        Literal[
+            "prepare",
+            "meta_train",
+            "observe",
+            "score",
+            "retrain",
+            "evaluate",
+            "prepare_texts",
+            "tune",
+            "finetune",
+            "evaluate_texts",
+        ],
+        ...,
+    ] = Field(
         default=("meta_train",),
         description="the stages that go through the launcher; the others run in the rule's process",
     )

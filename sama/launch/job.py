@@ -67,8 +67,12 @@ class SlurmJob:
 
             TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         cli.STAGES[self.arguments[0]] = self.stage
-        if environment.global_rank and not hasattr(importlib.import_module(self.stage.module), "processes"):
-            return Outcome(0, {})  # a stage that knows nothing of several processes runs in the first alone
+        if self.tasks > 1 and not hasattr(importlib.import_module(self.stage.module), "processes"):
+            # a stage that knows nothing of several processes runs in the first alone
+            if environment.global_rank:
+                return Outcome(0, {})
+            text = f"{self.arguments[0]} is the work of one process: the others have nothing to do"
+            print(f"sama launch: {text}", file=sys.stderr, flush=True)
         with self._stoppable() as requeue:
             try:
                 _code = cli.run(self.arguments)

@@ -24,7 +24,9 @@ FINAL = {
 UNKNOWN = "UNKNOWN"  # the controller does not answer
 GONE = "GONE"  # the controller has forgotten the job
 SECONDS = 120
-OUT_OF_MEMORY = re.compile(r"oom.?kill|exceeded .*memory limit|out of memory", re.IGNORECASE)
+# as slurmstepd and srun say it, with cgroups and without; a program's own words prove nothing
+OUT_OF_MEMORY = re.compile(r"^(srun|slurmstepd)\S*: .*(oom.?kill|exceeded .*memory limit|out of memory)", re.I | re.M)
+EXIT_OUT_OF_MEMORY = "0:125"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,23 @@ class State:
     def final(self) -> bool:
         """Whether nothing follows; a requeued job is PENDING again."""
         return self.state in FINAL or self.state == GONE
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the accounting says: the most that a task held (looked at now and then), what was asked for, in MB.
+
+    `ran_out`: Slurm itself ended a step for it.
+    """
+
+    held: float | None = None
+    asked: float | None = None
+    ran_out: bool = False
+
+    def __str__(self) -> str:
+        if self.held is None or self.asked is None:
+            return "the accounting does not say how much memory it held"
+        return f"it was seen with {self.held:.0f} of the {self.asked:.0f} MB that it asked for"
 
 
 def ask(*command: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
@@ -112,7 +131,21 @@ def account(job_id: str) -> str:
     return answer.stdout.strip().splitlines()[-1] if answer.returncode == 0 and answer.stdout.strip() else ""
 
 
-def reason(state: State, accounted: str, log: str, minutes: float) -> str:
+def memory(job_id: str) -> Memory:
+    """The memory of the job and its steps in the accounting, which may not have heard of its end yet."""
+    columns = "State,ExitCode,MaxRSS,ReqMem"
+    answer = ask("sacct", "--noheader", "--parsable2", "--units=M", f"--jobs={job_id}", f"--format={columns}")
+    rows = [line.split("|") for line in answer.stdout.splitlines() if line.count("|") == 3 and not answer.returncode]
+
+    def most(column: int) -> float | None:
+        numbers = [re.match(r"[\d.]+(?=M)", row[column]) for row in rows]
+        return max((float(number[0]) for number in numbers if number), default=None)
+
+    ran_out = any(row[0].startswith("OUT_OF_ME") or row[1] == EXIT_OUT_OF_MEMORY for row in rows)
+    return Memory(most(2), most(3), ran_out)
+
+
+def reason(state: State, accounted: str, log: str, minutes: float, used: Memory) -> str:
     """Why a job ended that left no result, in words.
 
     Args:
@@ -120,20 +153,20 @@ def reason(state: State, accounted: str, log: str, minutes: float) -> str:
         accounted: `account` of the job.
         log: the end of what it wrote.
         minutes: its time limit.
+        used: `memory` of the job.
     """
-    kind = accounted.split()[0] if state.state in (GONE, UNKNOWN) and accounted else state.state
-    code, _, number = state.exit.partition(":")
-    if kind == "OUT_OF_MEMORY" or OUT_OF_MEMORY.search(log):
-        return "ran out of memory: more of it (--memory-mb), or smaller batches"
+    kind = _kind(state, accounted)
+    if _ran_out_of_memory(state, accounted, log, used):
+        return f"ran out of memory ({used}): more of it (mem_mb, --memory-mb), or smaller batches"
     if kind == "TIMEOUT":
         return f"reached its time limit of {minutes:g} minutes before it could be requeued"
     if kind in ("NODE_FAIL", "BOOT_FAIL"):
-        return f"lost its node ({state.nodes or 'unknown'})"
+        return f"lost its node ({state.nodes or 'unknown'}) and was not requeued"
     if kind == "CANCELLED":
         by = re.search(r"by (\d+)", accounted)
         return f"was cancelled by {_user(int(by[1])) if by else 'somebody: the accounting does not say whom'}"
-    if kind == "FAILED" and "9" in (number, str(int(code or 0) - 128)):
-        return "was killed by signal 9 (out of memory, or from outside: Slurm does not say which)"
+    if _killed(state, accounted):
+        return f"was killed by signal 9: out of memory, if nobody killed it, which Slurm does not say ({used})"
     if kind == "FAILED":
         return f"failed without a result (exit code {state.exit or 'unknown'}, {state.reason or 'no reason'})"
     if kind == GONE:
@@ -141,12 +174,27 @@ def reason(state: State, accounted: str, log: str, minutes: float) -> str:
     return f"ended in state {kind} without a result"
 
 
-def kind_of_failure(state: State, accounted: str, log: str) -> str:
+def kind_of_failure(state: State, accounted: str, log: str, used: Memory) -> str:
     """`out_of_memory` or `node_failure`, from what `reason` takes; empty for all that nobody tries again."""
-    kind = accounted.split()[0] if state.state in (GONE, UNKNOWN) and accounted else state.state
-    if kind == "OUT_OF_MEMORY" or OUT_OF_MEMORY.search(log):
+    kind = _kind(state, accounted)
+    if _ran_out_of_memory(state, accounted, log, used):
         return "out_of_memory"
     return "node_failure" if kind in ("NODE_FAIL", "BOOT_FAIL") else ""
+
+
+def _kind(state: State, accounted: str) -> str:
+    return accounted.split()[0] if state.state in (GONE, UNKNOWN) and accounted else state.state
+
+
+def _killed(state: State, accounted: str) -> bool:
+    code, _, number = state.exit.partition(":")
+    return _kind(state, accounted) == "FAILED" and "9" in (number, code, str(int(code or 0) - 128))
+
+
+def _ran_out_of_memory(state: State, accounted: str, log: str, used: Memory) -> bool:
+    told = used.ran_out or state.exit == EXIT_OUT_OF_MEMORY or OUT_OF_MEMORY.search(log)
+    full = used.held and used.asked and used.held >= used.asked
+    return bool(_kind(state, accounted) == "OUT_OF_MEMORY" or told or (full and _killed(state, accounted)))
 
 
 def last_word(log: str) -> str:

@@ -190,9 +190,9 @@ class _Launch:
                 return Failure("exception", outcome.code, log, f"failed: {queue.last_word(queue.tail(log))}")
             if isinstance(outcome, str):
                 return Failure("exception", 0, log, f"failed: {queue.last_word(outcome)}")
-        said = "".join(map(queue.tail, logs))
-        why = queue.reason(state, accounted, said, self.resources.timeout_minutes)
-        return Failure(queue.kind_of_failure(state, accounted, said), 0, logs[0], why)
+        said, used = "".join(map(queue.tail, logs)), queue.memory(job_id)
+        why = queue.reason(state, accounted, said, self.resources.timeout_minutes, used)
+        return Failure(queue.kind_of_failure(state, accounted, said, used), 0, logs[0], why)
 
     def _wait(self, job_id: str, outputs: list[Tail]) -> tuple[queue.State, list[Any]]:
         """The job's last state, and what each of its tasks returned; None if it left nothing."""

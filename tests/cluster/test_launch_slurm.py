@@ -120,7 +120,7 @@ def test_failures_say_what_happened(toy: Toy, slurm: Slurm) -> None:
     expected = {
         "mendable": "sama toy: the label 7 of row 3 is outside of 0..4",
         "bug": r"sama launch: job \d+ \(toy\) failed: RuntimeError: a mistake of ours \[.*_0_log.err\]",
-        "killed": r"sama launch: job \d+ \(toy\) was killed by signal 9 .*Slurm does not say which\) \[.*_0_log.err\]",
+        "killed": r"sama launch: job \d+ \(toy\) was killed by signal 9: out of memory, if nobody.* \[.*_0_log.err\]",
         "greedy": r"sama launch: job \d+ \(toy\) ran out of memory.* \[.*_0_log.err\]",
         "wait": rf"sama launch: job \d+ \(toy\) was cancelled by {getpass.getuser()} \[.*_0_log.err\]",
     }
