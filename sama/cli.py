@@ -226,6 +226,26 @@ def pipeline(arguments: tuple[str, ...], wait_seconds: float) -> Callable[[], No
 @click.option("--partition", help="slurm: where the job is queued.")
 @click.option("--account", help="slurm: who is charged.")
 @click.option("--slurm", multiple=True, metavar="KEY[=VALUE]", help="slurm: a further option of sbatch, repeatable.")
+@click.option(
+    "--array-limit",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="slurm: pack the cells of a stage into job arrays, so many of them running at a time; 0: no arrays.",
+)
+@click.option(
+    "--retry",
+    multiple=True,
+    metavar="KIND=COUNT",
+    help="slurm: how often to submit again after exception, out_of_memory or node_failure, repeatable.",
+)
+@click.option(
+    "--memory-factor",
+    type=click.FloatRange(1),
+    default=2.0,
+    show_default=True,
+    help="slurm: times as much memory after out_of_memory.",
+)
 @click.argument("stage")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def launch(launcher: str, stage: str, arguments: tuple[str, ...], **resources: Any) -> Callable[[], int]:

@@ -1,4 +1,9 @@
-"""Files that are whole or absent: atomic writes, hashes, and deterministic JSON and parquet."""
+"""Files that are whole or absent: atomic writes, hashes, and deterministic JSON and parquet.
+
+pandas and pyarrow are imported where a table is: a launcher, of which many wait side by side, needs neither.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -8,13 +13,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from sama.errors import SamaError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 _written: dict[Path, None] = {}
 
@@ -80,11 +85,15 @@ def read_json(path: Path) -> Any:
 
 def write_parquet(path: Path, frame: pd.DataFrame, facts: dict[str, str] | None = None) -> None:
     """Write `frame` without its index, and `facts` beside it, atomically; the same content gives the same bytes."""
+    import pyarrow as pa
+
     write_table(path, pa.Table.from_pandas(frame, preserve_index=False), facts)
 
 
 def write_table(path: Path, table: pa.Table, facts: dict[str, str] | None = None) -> None:
     """`write_parquet` for a table of Arrow."""
+    import pyarrow.parquet as pq
+
     metadata = {"sama": json.dumps(facts, sort_keys=True)} if facts else None
     with atomic(path) as temporary:
         pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
@@ -92,6 +101,9 @@ def write_table(path: Path, table: pa.Table, facts: dict[str, str] | None = None
 
 def read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
     """The named columns of a parquet file, or a `SamaError` that says which is missing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         present = pq.read_schema(path).names
     except FileNotFoundError as error:
@@ -106,6 +118,9 @@ def read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
 
 def read_facts(path: Path) -> dict[str, str]:
     """The facts that `write_parquet` left in the file; none in a file of another maker."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return json.loads((pq.read_schema(path).metadata or {}).get(b"sama", b"{}"))
     except FileNotFoundError as error:

@@ -5,10 +5,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from sama import interruption
 from sama.bilevel.batches import ShuffledBatches
-from sama.bilevel.checkpoint import due
+from sama.bilevel.distributed import anybody, averaged, interleaved
 from sama.bilevel.loop import BilevelLoop, Stateful, StepResult
 from sama.hypergradient import knobs_of
 from sama.hypergradient.program import Program
@@ -57,6 +59,7 @@ def make_loop(
     after_base_step: Callable[[], None] | None = None,
     extra_state: Mapping[str, Stateful] | None = None,
     meta_batch: Callable[[Any, Tensor, Tensor], Any] | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> BilevelLoop:
     """The loop that trains `model` by `recipe` on `training` and `network` by `meta` on `meta_examples`.
 
@@ -70,14 +73,18 @@ def make_loop(
         device: where the model is.
         after_base_step, extra_state: as `BilevelLoop` takes them.
         meta_batch: `batch` for the meta level; None: the same.
+        group: processes that train together, each on its share of a step's micro-batches, of which there are
+            `accumulate` in all. A meta step is the mean of their own hypergradients (`BilevelLoop`).
     """
+    rank, world_size = (0, 1) if group is None else (group.rank(), group.size())
 
     def shuffled(data: Examples, size: int, seed: int, batch: Callable[[Any, Tensor, Tensor], Any]) -> ShuffledBatches:
         def make(indices: Tensor, generator: torch.Generator) -> Callable[[], Any]:
             inputs = data.begin(indices, device, recipe.augment, generator)
             return lambda: batch(inputs(), data.labels[indices].to(device), indices)
 
-        return ShuffledBatches(len(data), size, seed, make, ahead=data.ahead, order=data.order(size))
+        share = {"rank": rank, "world_size": world_size}
+        return ShuffledBatches(len(data), size, seed, make, ahead=data.ahead, order=data.order(size), **share)
 
     optimizer = make_optimizer(recipe.optimizer, model.parameters())
     return BilevelLoop(
@@ -92,14 +99,15 @@ def make_loop(
         alpha=meta.alpha,
         options=meta.options.given(),
         unroll_steps=meta.unroll_steps,
-        accumulate=recipe.accumulate,
-        meta_accumulate=meta.accumulate,
+        accumulate=recipe.accumulate // world_size,
+        meta_accumulate=meta.accumulate // world_size,
         clip_norm=recipe.clip_norm,
         meta_clip_norm=meta.clip_norm,
         precision=recipe.precision,
         schedulers=[make_scheduler(recipe, optimizer)],
         after_base_step=after_base_step,
         extra_state=extra_state,
+        group=group,
     )
 
 
@@ -115,6 +123,8 @@ class Watched:
         first_step: earlier steps are not counted.
         values: features [batch, …] of a base step -> the numbers [batch, k].
         indices: batch of the program -> the examples in it, int64 [batch].
+        group: processes that train together: each sees the micro-batches of all, in the order of the stream, so that
+            the means are those of one process, and the same in each.
     """
 
     def __init__(
@@ -124,7 +134,9 @@ class Watched:
         first_step: int,
         values: Callable[[Tensor], Tensor],
         indices: Callable[[Any], Tensor] = lambda batch: batch.indices,
+        group: dist.ProcessGroup | None = None,
     ) -> None:
+        self.group = group
         self.names, self.first_step, self.values, self.indices = names, first_step, values, indices
         self.sums = torch.zeros(examples, len(names), dtype=torch.float64)
         self.visits = torch.zeros(examples, dtype=torch.float64)
@@ -134,10 +146,14 @@ class Watched:
         """Add a base step."""
         if result.step < self.first_step:
             return
-        for batch, weighting in zip(result.batches, result.weightings, strict=True):
-            values = self.values(weighting.features).double().cpu()
-            self.sums.index_add_(0, self.indices(batch), values)
-            self.visits.index_add_(0, self.indices(batch), torch.ones(len(values), dtype=torch.float64))
+        seen = [
+            torch.cat([self.indices(batch)[:, None].double(), self.values(weighting.features).double().cpu()], dim=1)
+            for batch, weighting in zip(result.batches, result.weightings, strict=True)
+        ]
+        for rows in seen if self.group is None else interleaved(torch.stack(seen), self.group):
+            indices, values = rows[:, 0].long(), rows[:, 1:]
+            self.sums.index_add_(0, indices, values)
+            self.visits.index_add_(0, indices, torch.ones(len(values), dtype=torch.float64))
 
     def means(self) -> dict[str, np.ndarray]:
         """Name -> mean [n]; NaN for an example that was not visited."""
@@ -197,6 +213,12 @@ def run_loop(
         progress: called with the step after each one.
         resume: state that `save` was given, to continue from.
         save: called with the step and the whole state every `checkpoint_every` steps, and when asked to stop.
+
+    Several processes call this together, and each of the functions is called in all of them. They stop at the same
+    step, whichever of them was asked to.
+
+    Raises:
+        Interrupted: several processes were asked to stop, and `save` was called. (One by itself is stopped by `save`.)
     """
     if watched is not None:
         loop.extra_state["weights"] = watched
@@ -212,10 +234,10 @@ def run_loop(
         step = result.step
         if watched is not None:
             watched.watch(result)
-        meta_loss = result.meta_loss if result.meta_loss is not None else meta_loss
+        meta_loss = averaged(result.meta_loss, loop.group) if result.meta_loss is not None else meta_loss
         if log and (step % recipe.log_every == 0 or step == recipe.steps):
             numbers = {
-                "train/loss": result.base_loss.item(),
+                "train/loss": averaged(result.base_loss, loop.group).item(),
                 **validation.numbers(loop.base, step, device),
                 "learning_rate": loop.base_optimizer.param_groups[0]["lr"],
             }
@@ -224,8 +246,20 @@ def run_loop(
             log(step, numbers)
         if progress:
             progress(step)
-        if save and due(step, recipe.checkpoint_every) and step < recipe.steps:
-            save(step, {"loop": loop.state_dict(), "meta_loss": meta_loss})
+        if save and step < recipe.steps:
+            _save_if_due(loop, recipe, meta_loss, save)
+
+
+def _save_if_due(
+    loop: BilevelLoop, recipe: Recipe, meta_loss: Tensor | None, save: Callable[[int, dict[str, Any]], None]
+) -> None:
+    step, stop = loop.step_count, interruption.requested()
+    if loop.group is not None:  # the signal comes to one process earlier than to another
+        stop = anybody(stop, loop.group)
+    if stop or step % recipe.checkpoint_every == 0:
+        save(step, {"loop": loop.state_dict(), "meta_loss": meta_loss})
+    if stop and loop.group is not None:
+        raise interruption.Interrupted(f"step {step}: all processes were asked to stop")
 
 
 def meta_cost(recipe: Recipe, meta: MetaRecipe, *, teacher: bool, parameters: int) -> Cost:

@@ -33,7 +33,8 @@ def launch(config: Config | TextsConfig, stage: str, logs: str, threads: int, re
     """What stands before a stage in its command: nothing, or `launch OPTIONS… --` with the rule's resources.
 
     Of `resources` are read mem_mb, gpu (of a node), runtime (minutes) and, for Slurm, nodes, tasks_per_node,
-    slurm_partition, slurm_account and slurm_extra (`--qos=high --constraint=a100`), as rules and profiles set them.
+    slurm_partition, slurm_account, slurm_extra (`--qos=high --constraint=a100`) and array_limit, as rules and profiles
+    set them.
     """
     if stage not in config.launcher.stages:
         return ""
@@ -52,10 +53,16 @@ def launch(config: Config | TextsConfig, stage: str, logs: str, threads: int, re
             "tasks-per-node": resources.get("tasks_per_node"),
             "partition": resources.get("slurm_partition"),
             "account": resources.get("slurm_account"),
+            "array-limit": resources.get("array_limit"),
+            "memory-factor": config.launcher.retries.memory_factor,
         }
     words = [word for key, value in given.items() if value not in (None, "") for word in (f"--{key}", str(value))]
-    further = shlex.split(resources.get("slurm_extra") or "") if slurm else []
-    return shlex.join(["launch", *words, *(word for each in further for word in ("--slurm", each.lstrip("-"))), "--"])
+    if slurm:
+        retries = config.launcher.retries.model_dump(exclude={"memory_factor"})
+        words += [word for kind, count in retries.items() for word in ("--retry", f"{kind}={count}")]
+        further = shlex.split(resources.get("slurm_extra") or "")
+        words += [word for each in further for word in ("--slurm", each.lstrip("-"))]
+    return shlex.join(["launch", *words, "--"])
 
 
 def begin(settings: Path, text: str) -> None:

@@ -82,7 +82,9 @@ class Mean:
         names = self._buckets[len(self._in_flight)]
         values = [self._arrived.pop(name, None) for name in names]
         pieces = [
-            torch.zeros_like(self._like[name]).reshape(-1) if value is None else value.reshape(-1)
+            self._like[name].new_zeros(self._like[name].numel())
+            if value is None
+            else value.permute(_in_memory(self._like[name])).reshape(-1)
             for name, value in zip(names, values, strict=True)
         ]
         if self.partial:
@@ -109,12 +111,28 @@ class Mean:
             *pieces, told = flat.split([*sizes, len(flat) - sum(sizes)])
             anywhere = told.tolist() if self.partial else [1.0] * len(names)
             means |= {
-                name: piece.view_as(self._like[name])
+                name: _unpacked(piece, self._like[name])
                 for name, piece, share in zip(names, pieces, anywhere, strict=True)
                 if share > 0
             }
         self.begin()
         return {name: means[name] for name in self._like if name in means}
+
+
+def _in_memory(like: Tensor) -> list[int]:
+    """The dimensions in the order in which they lie in memory."""
+    return sorted(range(like.ndim), key=lambda d: (-like.stride(d), d))
+
+
+def _unpacked(piece: Tensor, like: Tensor) -> Tensor:
+    """A flat piece as a tensor of `like`'s shape and strides.
+
+    torch's fused optimizers walk through the memory of parameter and gradient side by side: where one is channels-last
+    and the other is not, they mix up elements, and say nothing.
+    """
+    order = _in_memory(like)
+    shaped = piece.view([like.shape[d] for d in order])
+    return shaped.permute([order.index(d) for d in range(like.ndim)])
 
 
 @torch.no_grad()
@@ -139,3 +157,30 @@ def gathered(value: Any, group: dist.ProcessGroup | None) -> list[Any]:
     values: list[Any] = [None] * group.size()
     dist.all_gather_object(values, value, group=group)
     return values
+
+
+def averaged(value: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The mean of a tensor over the processes; of one alone, the tensor itself."""
+    if group is None:
+        return value
+    mean = value.detach() / group.size()
+    dist.all_reduce(mean, group=group)
+    return mean
+
+
+def anybody(wanted: bool, group: dist.ProcessGroup) -> bool:
+    """Whether it is true in any of the processes."""
+    flag = torch.tensor([int(wanted)])
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=group)
+    return bool(flag.item())
+
+
+def interleaved(parts: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """The parts [k, …] of R processes as [k · R, …]: the first of each process by rank, the second of each, …
+
+    That is the order of the stream that `ShuffledBatches` deals out.
+    """
+    parts = parts.contiguous()
+    whole = [torch.empty_like(parts) for _ in range(group.size())]
+    dist.all_gather(whole, parts, group=group)
+    return torch.stack(whole, dim=1).flatten(0, 1)

@@ -86,7 +86,10 @@ class BilevelConfig(Section):
     learning_rate: float = Field(default=3e-3, gt=0.0, description="Adam learning rate of the meta network")
     batch_size: int = Field(default=100, ge=2, description="meta examples a meta step; BatchNorm needs two")
     accumulate: int = Field(
-        default=1, ge=1, strict=True, description="equal micro-batches that a meta batch is split into"
+        default=1,
+        ge=1,
+        strict=True,
+        description="equal micro-batches that a meta batch is split into; several processes share them",
     )
     clip_norm: float | None = Field(
         default=None, gt=0.0, description="hypergradients of a larger 2-norm are scaled down to it; null: never"

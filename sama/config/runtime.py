@@ -19,13 +19,41 @@ class RuntimeConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU if there is one")
 
 
+class RetriesConfig(Section):
+    """How often a job of Slurm is submitted again, by the kind of its failure.
+
+    A time limit and a preemption are none (the job goes on from its checkpoint), nor is what somebody cancelled.
+    """
+
+    exception: int = Field(default=0, ge=0, description="the stage failed; the same input mostly fails again")
+    out_of_memory: int = Field(default=1, ge=0, description="each time with memory_factor times as much")
+    node_failure: int = Field(
+        default=2, ge=0, description="the node was lost and Slurm did not requeue the job by itself"
+    )
+    memory_factor: float = Field(default=2.0, ge=1, description="of a job that ran out of memory")
+
+
 class LauncherConfig(Section):
     """Who carries the heavy stages. Never part of a job's parameters."""
 
     kind: Literal["inline", "local", "slurm"] = Field(
         default="local", description="inline: the rule's process; local: submitit here; slurm: jobs of a cluster"
     )
-    stages: tuple[Literal["meta_train", "observe", "score", "retrain", "tune", "finetune"], ...] = Field(
+    stages: tuple[
+        Literal[
+            "prepare",
+            "meta_train",
+            "observe",
+            "score",
+            "retrain",
+            "evaluate",
+            "prepare_texts",
+            "tune",
+            "finetune",
+            "evaluate_texts",
+        ],
+        ...,
+    ] = Field(
         default=("meta_train",),
         description="the stages that go through the launcher; the others run in the rule's process",
     )
@@ -37,3 +65,4 @@ class LauncherConfig(Section):
     timeout_minutes: int = Field(
         default=1440, ge=1, description="time limit of a launched job whose rule has no resource `runtime`"
     )
+    retries: RetriesConfig = Field(default=RetriesConfig(), description="slurm: what is done about a failed job")

@@ -53,7 +53,10 @@ class RecipeConfig(Section):
     steps: int = Field(default=400, ge=1, description="optimizer steps on the whole training split")
     batch_size: int = Field(default=128, ge=2, description="examples a step")
     accumulate: int = Field(
-        default=1, ge=1, strict=True, description="equal micro-batches that a batch is split into, to need less memory"
+        default=1,
+        ge=1,
+        strict=True,
+        description="equal micro-batches that a batch is split into, to need less memory, or for processes to share",
     )
     clip_norm: float | None = Field(
         default=None, gt=0.0, description="gradients of a larger 2-norm are scaled down to it; null: never"

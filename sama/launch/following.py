@@ -18,6 +18,10 @@ class Resources:
         cpus: of a task. gpus: of a node. memory_mb: of a node.
         logs: folder that holds the jobs' folders; shared by the nodes.
         partition, account, slurm: of Slurm alone; `slurm` are further options of sbatch, KEY=VALUE or KEY.
+        array_limit: of Slurm alone: cells of one stage and these resources are packed into job arrays, of which so many
+            tasks run at a time. 0: each is a job of its own.
+        retry: of Slurm alone: KIND=COUNT, how often a job is submitted again after a failure of this kind.
+        memory_factor: what `memory_mb` is multiplied by each time after running out of it.
     """
 
     cpus: int
@@ -30,6 +34,9 @@ class Resources:
     partition: str | None = None
     account: str | None = None
     slurm: tuple[str, ...] = ()
+    array_limit: int = 0
+    retry: tuple[str, ...] = ()
+    memory_factor: float = 2.0
 
 
 def terminate(number: int, frame: object) -> NoReturn:

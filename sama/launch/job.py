@@ -7,6 +7,7 @@ last one if there is no such step in time, and is requeued by submitit with the 
 
 import importlib
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -66,8 +67,12 @@ class SlurmJob:
 
             TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         cli.STAGES[self.arguments[0]] = self.stage
-        if environment.global_rank and not hasattr(importlib.import_module(self.stage.module), "processes"):
-            return Outcome(0, {})  # a stage that knows nothing of several processes runs in the first alone
+        if self.tasks > 1 and not hasattr(importlib.import_module(self.stage.module), "processes"):
+            # a stage that knows nothing of several processes runs in the first alone
+            if environment.global_rank:
+                return Outcome(0, {})
+            text = f"{self.arguments[0]} is the work of one process: the others have nothing to do"
+            print(f"sama launch: {text}", file=sys.stderr, flush=True)
         with self._stoppable() as requeue:
             try:
                 _code = cli.run(self.arguments)
@@ -124,10 +129,8 @@ def finished(folder: Path, tasks: int) -> Outcome | None:
 
 def outcomes_of(folder: Path, job_id: str, tasks: int) -> list[Any]:
     """For each task of a job what it returned, or its traceback; None while it has not ended."""
-    from submitit.core.utils import pickle_load
-
     paths = [folder / f"{job_id}_{task}_result.pkl" for task in range(tasks)]
-    return [pickle_load(path)[1] if path.exists() else None for path in paths]
+    return [pickle.loads(path.read_bytes())[1] if path.exists() else None for path in paths]
 
 
 def _stand(outcome: Outcome) -> bool:
@@ -139,13 +142,21 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     guard.detach()
     os.environ["SUBMITIT_LOG_LEVEL"] = "CRITICAL"
-    folder = Path(sys.argv[-1])
-    _take_submission(folder, os.environ["SLURM_JOB_ID"])
+    folder, job_id = _own(Path(sys.argv[-1]))
+    _take_submission(folder, job_id)
     from submitit.core.submission import submitit_main
 
     sys.argv = ["submitit", str(folder)]
     submitit_main()
     sys.exit(_code)  # the job's state in Slurm is the stage's
+
+
+def _own(folder: Path) -> tuple[Path, str]:
+    """The job's folder and id; an array's has for each task a link to the folder of its cell."""
+    index = os.environ.get("SLURM_ARRAY_TASK_ID")
+    if index is None:
+        return folder, os.environ["SLURM_JOB_ID"]
+    return (folder / index).resolve(), f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}"
 
 
 def _take_submission(folder: Path, job_id: str) -> None:

@@ -24,17 +24,20 @@ FINAL = {
 UNKNOWN = "UNKNOWN"  # the controller does not answer
 GONE = "GONE"  # the controller has forgotten the job
 SECONDS = 120
-OUT_OF_MEMORY = re.compile(r"oom.?kill|exceeded .*memory limit|out of memory", re.IGNORECASE)
+# as slurmstepd and srun say it, with cgroups and without; a program's own words prove nothing
+OUT_OF_MEMORY = re.compile(r"^(srun|slurmstepd)\S*: .*(oom.?kill|exceeded .*memory limit|out of memory)", re.I | re.M)
+EXIT_OUT_OF_MEMORY = "0:125"
 
 
 @dataclass(frozen=True)
 class Queued:
-    """A job that has not ended."""
+    """A job, or a task ARRAY_INDEX of an array, that has not ended; `array` names the jobs of the array."""
 
     job_id: str
     state: str
     name: str
     comment: str
+    array: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,23 @@ class State:
     def final(self) -> bool:
         """Whether nothing follows; a requeued job is PENDING again."""
         return self.state in FINAL or self.state == GONE
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the accounting says: the most that a task held (looked at now and then), what was asked for, in MB.
+
+    `ran_out`: Slurm itself ended a step for it.
+    """
+
+    held: float | None = None
+    asked: float | None = None
+    ran_out: bool = False
+
+    def __str__(self) -> str:
+        if self.held is None or self.asked is None:
+            return "the accounting does not say how much memory it held"
+        return f"it was seen with {self.held:.0f} of the {self.asked:.0f} MB that it asked for"
 
 
 def ask(*command: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
@@ -81,17 +101,19 @@ def ours() -> list[Queued]:
     Raises:
         SamaError: the controller cannot be asked.
     """
-    answer = ask("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A|%T|%j|%k")
+    answer = ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%F|%K|%T|%j|%k")
     if answer.returncode:
         raise SamaError(f"squeue: the queue cannot be read ({last_line(answer.stderr)})")
-    return [Queued(*line.split("|", 3)) for line in answer.stdout.splitlines() if line.count("|") >= 3]
+    lines = [line.split("|", 4) for line in answer.stdout.splitlines() if line.count("|") >= 4]
+    return [Queued(f"{job}_{index}" if index.isdecimal() else job, *rest) for job, index, *rest in lines]
 
 
 def look(job_id: str) -> State:
     """What the controller says of a job."""
     answer = ask("scontrol", "--oneliner", "show", "job", job_id)
     if answer.returncode:
-        return State(GONE if "Invalid job id" in answer.stderr else UNKNOWN)
+        gone = "Invalid job id" in answer.stderr or " not found" in answer.stdout  # the latter of a task of an array
+        return State(GONE if gone else UNKNOWN)
     facts = dict(re.findall(r"(\w+)=(\S*)", answer.stdout))
     nodes = facts.get("NodeList", "").replace("(null)", "")
     restarts = int(facts.get("Restarts", "0"))
@@ -109,7 +131,21 @@ def account(job_id: str) -> str:
     return answer.stdout.strip().splitlines()[-1] if answer.returncode == 0 and answer.stdout.strip() else ""
 
 
-def reason(state: State, accounted: str, log: str, minutes: float) -> str:
+def memory(job_id: str) -> Memory:
+    """The memory of the job and its steps in the accounting, which may not have heard of its end yet."""
+    columns = "State,ExitCode,MaxRSS,ReqMem"
+    answer = ask("sacct", "--noheader", "--parsable2", "--units=M", f"--jobs={job_id}", f"--format={columns}")
+    rows = [line.split("|") for line in answer.stdout.splitlines() if line.count("|") == 3 and not answer.returncode]
+
+    def most(column: int) -> float | None:
+        numbers = [re.match(r"[\d.]+(?=M)", row[column]) for row in rows]
+        return max((float(number[0]) for number in numbers if number), default=None)
+
+    ran_out = any(row[0].startswith("OUT_OF_ME") or row[1] == EXIT_OUT_OF_MEMORY for row in rows)
+    return Memory(most(2), most(3), ran_out)
+
+
+def reason(state: State, accounted: str, log: str, minutes: float, used: Memory) -> str:
     """Why a job ended that left no result, in words.
 
     Args:
@@ -117,23 +153,48 @@ def reason(state: State, accounted: str, log: str, minutes: float) -> str:
         accounted: `account` of the job.
         log: the end of what it wrote.
         minutes: its time limit.
+        used: `memory` of the job.
     """
-    kind = accounted.split()[0] if state.state in (GONE, UNKNOWN) and accounted else state.state
-    code, _, number = state.exit.partition(":")
-    if kind == "OUT_OF_MEMORY" or OUT_OF_MEMORY.search(log):
-        return "ran out of memory: more of it (--memory-mb), or smaller batches"
+    kind = _kind(state, accounted)
+    if _ran_out_of_memory(state, accounted, log, used):
+        return f"ran out of memory ({used}): more of it (mem_mb, --memory-mb), or smaller batches"
     if kind == "TIMEOUT":
         return f"reached its time limit of {minutes:g} minutes before it could be requeued"
     if kind in ("NODE_FAIL", "BOOT_FAIL"):
-        return f"lost its node ({state.nodes or 'unknown'})"
+        return f"lost its node ({state.nodes or 'unknown'}) and was not requeued"
     if kind == "CANCELLED":
         by = re.search(r"by (\d+)", accounted)
         return f"was cancelled by {_user(int(by[1])) if by else 'somebody: the accounting does not say whom'}"
-    if kind == "FAILED" and "9" in (number, str(int(code or 0) - 128)):
-        return "was killed by signal 9 (out of memory, or from outside: Slurm does not say which)"
+    if _killed(state, accounted):
+        return f"was killed by signal 9: out of memory, if nobody killed it, which Slurm does not say ({used})"
     if kind == "FAILED":
         return f"failed without a result (exit code {state.exit or 'unknown'}, {state.reason or 'no reason'})"
+    if kind == GONE:
+        return "is gone from the queue and from the accounting: it was cancelled before it began"
     return f"ended in state {kind} without a result"
+
+
+def kind_of_failure(state: State, accounted: str, log: str, used: Memory) -> str:
+    """`out_of_memory` or `node_failure`, from what `reason` takes; empty for all that nobody tries again."""
+    kind = _kind(state, accounted)
+    if _ran_out_of_memory(state, accounted, log, used):
+        return "out_of_memory"
+    return "node_failure" if kind in ("NODE_FAIL", "BOOT_FAIL") else ""
+
+
+def _kind(state: State, accounted: str) -> str:
+    return accounted.split()[0] if state.state in (GONE, UNKNOWN) and accounted else state.state
+
+
+def _killed(state: State, accounted: str) -> bool:
+    code, _, number = state.exit.partition(":")
+    return _kind(state, accounted) == "FAILED" and "9" in (number, code, str(int(code or 0) - 128))
+
+
+def _ran_out_of_memory(state: State, accounted: str, log: str, used: Memory) -> bool:
+    told = used.ran_out or state.exit == EXIT_OUT_OF_MEMORY or OUT_OF_MEMORY.search(log)
+    full = used.held and used.asked and used.held >= used.asked
+    return bool(_kind(state, accounted) == "OUT_OF_MEMORY" or told or (full and _killed(state, accounted)))
 
 
 def last_word(log: str) -> str:

@@ -16,6 +16,7 @@ from sama.errors import SamaError
 from sama.files import atomic, copy, sha256
 from sama.metrics import MetricLog
 from sama.stages._keys import source_hash
+from sama.stages._processes import Processes
 from sama.tracking import live
 from sama.training import setup_torch
 
@@ -60,9 +61,10 @@ def require_one_a_seed(seed: Sequence[int], **paths: Sequence[Path]) -> None:
             raise SamaError(f"--{name}: expected {len(seed)}, one for each --seed, got {len(given)}")
 
 
-def machine_key(key: str, device: torch.device) -> str:
-    """`key` of a run, and of what its numbers depend on in the last bits: code, torch, device and number of threads."""
-    return sha256(key, source_hash(), torch.__version__, device.type, str(torch.get_num_threads()))
+def machine_key(key: str, device: torch.device, processes: int = 1) -> str:
+    """`key` of a run, and of what its numbers depend on: code, torch, device, number of threads and of `processes`."""
+    several = [] if processes == 1 else [f"{processes} processes"]
+    return sha256(key, source_hash(), torch.__version__, device.type, str(torch.get_num_threads()), *several)
 
 
 class Run:
@@ -73,21 +75,43 @@ class Run:
     Args:
         folder: made if needed.
         key: of the run; what another run left in the folder is ignored, and so is what other code, another torch,
-            device or number of threads left: their numbers differ in the last bits.
+            device, number of threads or of processes left: their numbers differ.
         device: where the run computes.
         cell, seed: what is trained, if its curves are to be seen on a tracking server while it runs.
+        processes: that train together, and have joined. All read the folder, the first alone writes there.
+
+    Raises:
+        SamaError: the processes do not see the same checkpoint.
     """
 
+    metrics: MetricLog  # of the first process
+
     def __init__(
-        self, folder: Path, key: str, device: torch.device, *, cell: str | None = None, seed: int | None = None
+        self,
+        folder: Path,
+        key: str,
+        device: torch.device,
+        *,
+        cell: str | None = None,
+        seed: int | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.folder = folder
-        self.key = machine_key(key, device)
+        self.processes = processes or Processes()
+        self.key = machine_key(key, device, self.processes.world_size)
         self._checkpoint = folder / "checkpoint.pt"
         folder.mkdir(parents=True, exist_ok=True)
         content = checkpoint.load(self._checkpoint, self.key)
         self.checkpointed: dict[str, Any] | None = content["state"] if content else None
         self.step: int = content["step"] if content else 0
+        seen = self.processes.exchange(self.step)
+        if len(set(seen)) > 1:
+            raise SamaError(
+                f"{folder}: the processes see checkpoints of the steps {', '.join(map(str, seen))}, "
+                "expected one folder that all of them share"
+            )
+        if not self.processes.first:
+            return
         self.metrics = MetricLog(folder / "metrics.jsonl", resume_step=self.step if content else None)
         self._live = None if cell is None or seed is None else live(self.metrics.path, cell, seed, key)
 
@@ -95,6 +119,8 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if not self.processes.first:
+            return
         self.metrics.close()
         self._close_live("KILLED" if kind is not None and not issubclass(kind, Exception) else "FAILED")
 
@@ -103,9 +129,15 @@ class Run:
             self._live.close(status)
             self._live = None
 
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        """Write a line of metrics, in the first process."""
+        if self.processes.first:
+            self.metrics.write(step, numbers)
+
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the checkpoint of `step`."""
-        checkpoint.save(self._checkpoint, {"step": step, "state": state}, self.key)
+        """Write the checkpoint of `step`, in the first process."""
+        if self.processes.first:
+            checkpoint.save(self._checkpoint, {"step": step, "state": state}, self.key)
 
     def finish(self, metrics: Path) -> None:
         """Copy the metrics to their place and clear up; call it when every other output stands."""

@@ -1,14 +1,19 @@
 """Content hashes of what a run depends on."""
 
+from __future__ import annotations
+
 import json
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 import sama
-from sama.data.manifest import Dataset
 from sama.files import sha256
+
+if TYPE_CHECKING:  # a launcher takes `source_hash` alone, and imports no pandas for it
+    from sama.data.manifest import Dataset
 
 
 def run_key(stage: str, seed: int, dataset: Dataset, *parts: BaseModel | Path | str) -> str:

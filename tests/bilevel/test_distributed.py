@@ -12,16 +12,15 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sama.adaptation import adapt
 from sama.bilevel import checkpoint
 from sama.bilevel.batches import ShuffledBatches
 from sama.bilevel.distributed import Mean
 from sama.bilevel.loop import BilevelLoop
-from sama.hypergradient import MicroBatches, method
 from sama.hypergradient.evaluation import gradients
 from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.reweight import LabelledBatch, Reweight
+from tests.bilevel import by_hand
 from tests.bilevel.processes import run
 from tests.bilevel.programs import Decay
 
@@ -121,55 +120,11 @@ def average_by_hand(
     kind: str, name: str, options: dict, parts: int, world_size: int, steps: int, unroll_steps: int
 ) -> BilevelLoop:
     """One process: per shard a gradient and a hypergradient, then their plain averages."""
-    shards = [make_loop(kind, name, options=options, world_size=world_size, rank=r) for r in range(world_size)]
-    loop = shards[0]
-    theta, lam = dict(loop.base.named_parameters()), dict(loop.meta.named_parameters())
-    teacher, optimizer = loop.extra_state["teacher"], loop.base_optimizer
-    assert isinstance(teacher, EMATeacher)
-    early = options.get("difference") == "one_sided"
-    for step in range(1, steps + 1):
-        prepare = getattr(loop.program, "prepare", lambda batch: batch)
-        batches = [MicroBatches(prepare(next(shard.batches)) for _ in range(parts)) for shard in shards]
-        point = {n: p.detach().clone() for n, p in theta.items()} if early else theta
-        buffers = [b.clone() for b in loop.base.buffers()]
-        every = []
-        for rank, batch in enumerate(batches):
-            loss = torch.stack([loop.program.base_loss(theta, lam, part) for part in batch]).mean()
-            every.append(torch.autograd.grad(loss, list(theta.values())))
-            if rank == 0:
-                kept = [b.clone() for b in loop.base.buffers()]
-            for b, value in zip(loop.base.buffers(), buffers, strict=True):
-                b.copy_(value)
-        for b, value in zip(loop.base.buffers(), kept, strict=True):
-            b.copy_(value)
-        mean = {n: torch.stack(g).mean(0) for n, g in zip(theta, zip(*every, strict=True), strict=True)}
-        for n, p in theta.items():
-            p.grad = mean[n]
-        optimizer.step()
-        if step % unroll_steps == 0:
-            results = [
-                method(name, **options)(
-                    loop.program,
-                    point,
-                    lam,
-                    batch,
-                    MicroBatches(next(shard.meta_batches) for _ in range(parts)),
-                    adapt=lambda x, mean=mean: adapt(optimizer, theta, mean, x),
-                    alpha=ALPHA,
-                )
-                for shard, batch in zip(shards, batches, strict=True)
-            ]
-            for n, p in lam.items():
-                p.grad = torch.stack([h.gradient[n] for h in results]).mean(0)
-            loop.meta_optimizer.step()
-            if options.get("displace"):
-                with torch.no_grad():
-                    for n, p in theta.items():
-                        p.add_(torch.stack([h.displacement[n] for h in results]).mean(0))
-        for scheduler in loop.schedulers:
-            scheduler.step()
-        teacher.update(loop.base)
-    return loop
+    share = {"parts": parts, "unroll_steps": unroll_steps, "world_size": world_size}
+    shards = [make_loop(kind, name, options=options, rank=r, **share) for r in range(world_size)]
+    for _ in range(steps):
+        by_hand.step(shards)
+    return shards[0]
 
 
 @pytest.mark.parametrize(("world_size", "start"), [(2, "spawn"), (4, "forkserver")])
@@ -177,12 +132,12 @@ def test_the_mean_over_processes_is_that_over_shards(world_size, start, tmp_path
     found = run(world_size, train, tmp_path, KINDS, 4, 2, start=start)
     for kind, name, options, parts in KINDS:
         key = f"{kind}, {name}, {options}, {parts}"
-        by_hand = values(average_by_hand(kind, name, options, parts, world_size, 4, 2))
+        averaged = values(average_by_hand(kind, name, options, parts, world_size, 4, 2))
         start = values(make_loop(kind, name, options=options))
         for rank in range(world_size):
             assert torch.equal(found[rank][key], found[0][key]), key
-        torch.testing.assert_close(found[0][key] - start, by_hand - start, rtol=1e-7, atol=1e-10, msg=key)
-        assert (by_hand - start).abs().max() > 1e-3, key
+        torch.testing.assert_close(found[0][key] - start, averaged - start, rtol=1e-7, atol=1e-10, msg=key)
+        assert (averaged - start).abs().max() > 1e-3, key
 
 
 def count() -> dict[str, list[tuple[str, int]]]:
@@ -316,6 +271,26 @@ def test_parameters_that_a_micro_batch_leaves_out_keep_the_gradient_of_the_other
         assert (found[: 2 * 8] - start[: 2 * 8]).abs().min() > 1e-3
         assert message.startswith("step 2: the meta loss is nan")
         assert spoiled.isfinite().all()
+
+
+def reduce_other_layouts() -> list[tuple[torch.Tensor, tuple[int, ...], tuple[int, ...]]]:
+    shapes = {"conv": (4, 3, 2, 5), "narrow": (4, 1, 3, 3), "scalar": ()}
+    like = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    like = {n: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t for n, t in like.items()}
+    like["transposed"] = torch.zeros(3, 4).T
+    mean = Mean(like, dist.group.WORLD)
+    for name, tensor in like.items():  # what arrives is laid out otherwise
+        mean.put(name, torch.arange(float(tensor.numel())).reshape(tensor.shape) + dist.get_rank())
+    return [(value.clone(), value.stride(), like[name].stride()) for name, value in mean.take().items()]
+
+
+def test_means_lie_in_memory_as_their_parameters_do(tmp_path):
+    """Or a fused optimizer would mix up their elements."""
+    for found in run(2, reduce_other_layouts, tmp_path):
+        for value, stride, expected in found:
+            assert torch.equal(value, torch.arange(float(value.numel())).reshape(value.shape) + 0.5)
+            wide = [k for k, size in enumerate(value.shape) if size > 1]
+            assert [stride[k] for k in wide] == [expected[k] for k in wide]
 
 
 def reduce_twice() -> tuple[str, list[str], str]:

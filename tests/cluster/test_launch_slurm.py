@@ -120,7 +120,7 @@ def test_failures_say_what_happened(toy: Toy, slurm: Slurm) -> None:
     expected = {
         "mendable": "sama toy: the label 7 of row 3 is outside of 0..4",
         "bug": r"sama launch: job \d+ \(toy\) failed: RuntimeError: a mistake of ours \[.*_0_log.err\]",
-        "killed": r"sama launch: job \d+ \(toy\) was killed by signal 9 .*Slurm does not say which\) \[.*_0_log.err\]",
+        "killed": r"sama launch: job \d+ \(toy\) was killed by signal 9: out of memory, if nobody.* \[.*_0_log.err\]",
         "greedy": r"sama launch: job \d+ \(toy\) ran out of memory.* \[.*_0_log.err\]",
         "wait": rf"sama launch: job \d+ \(toy\) was cancelled by {getpass.getuser()} \[.*_0_log.err\]",
     }
@@ -220,10 +220,11 @@ def logged(toy: Toy) -> int:
     return json.loads(lines[-1])["step"] if lines and lines[-1].endswith("}") else 0
 
 
-def test_job_asked_to_stop_goes_on_where_it_was(toy: Toy, slurm: Slurm) -> None:
+@pytest.mark.parametrize("more", [(), pytest.param(("--array-limit", "2"), marks=pytest.mark.long)])
+def test_job_asked_to_stop_goes_on_where_it_was(toy: Toy, slurm: Slurm, more: tuple[str, ...]) -> None:
     """There is no periodic checkpoint: what is taken up is the step at which the signal came."""
     arguments = retraining(toy, steps=40, seconds=0.1)
-    launch = (PYTHON, "program.py", *SLURM, "--", "slow", *arguments, "--out", "out", "--work", "work")
+    launch = (PYTHON, "program.py", *SLURM, *more, "--", "slow", *arguments, "--out", "out", "--work", "work")
     launcher = toy.start(*launch, **slurm.environment)
     alone = toy.run("retrain", *arguments, "--out", "alone", "--work", "work_alone")
     assert alone.returncode == 0, alone.stderr

@@ -37,7 +37,7 @@ def wait_for_state(job: Any, expected: str, seconds: float = 60) -> None:
 def test_job_runs_with_its_gpu_and_is_accounted(on_slurm: Slurm, tmp_path: Path) -> None:
     job = executor(tmp_path, gpus_per_node=1, nodelist=SECOND).submit(jobs.where_am_i)
     expected = {"SLURMD_NODENAME": SECOND, "CUDA_VISIBLE_DEVICES": "0"}
-    nodes = [f"normal*{FIRST}", f"normal*{SECOND}", f"urgent{FIRST}", f"urgent{SECOND}"]
+    nodes = [f"{name}{node}" for name in ("normal*", "scavenger", "urgent") for node in (FIRST, SECOND)]
     assert results(job) == [{**expected, "nodes": nodes}]
     wait_for_state(job, "COMPLETED")
 

@@ -24,6 +24,7 @@ from sama.networks.meta_weight import MetaWeightNetwork
 from sama.programs.reweight import LabelledBatch, Reweight
 from sama.stages import _common, _images, evaluate, meta_train, prepare, retrain, score, select, summarize
 from sama.stages._keys import run_key
+from sama.stages._processes import Processes
 from tests.stages.small_digits import DATA
 
 METRICS = {"batch_size": 16, "log_every": 3, "checkpoint_every": 5, "augment": {"crop_padding": 1}}
@@ -307,7 +308,7 @@ def test_meta_training_hands_its_settings_on(data, tmp_path, monkeypatch):
     training, meta_examples = _images.examples(dataset, "train"), _images.examples(dataset, "meta")
     device = torch.device("cpu")
     model = _images.classifier(chosen.model, dataset, 0)
-    trainer = meta_train._assemble(model, training, meta_examples, chosen.meta, 0, device)
+    trainer = meta_train._assemble(model, training, meta_examples, chosen.meta, 0, device, Processes())
     assert trainer.teacher.decay == 0.25
     assert trainer.loop.alpha == 0.2
     assert (trainer.loop.method.name, trainer.loop.method.knobs) == ("sama_na", {"displace": True})

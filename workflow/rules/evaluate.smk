@@ -33,11 +33,12 @@ rule evaluate:
     params:
         config=settings("evaluate"),
         settings=SETTINGS,
+        launch=launched("evaluate"),
         models=lambda w, input: os.path.dirname(os.path.dirname(input.models[0])),
         meta=subpath(input.meta, parent=True),
         scores=lambda w, input: os.path.dirname(input.scores[0]),
     shell:
-        "exec python -m sama.cli evaluate --config {params.settings} --images {input.images} --manifest {input.manifest}"
+        "exec python -m sama.cli {params.launch} evaluate --config {params.settings} --images {input.images} --manifest {input.manifest}"
         " --models {params.models} --meta {params.meta} --scores-dir {params.scores} --out {output}"
         " --seed {wildcards.seed} &> {log}"
 

@@ -25,10 +25,11 @@ rule prepare:
     params:
         config=settings("prepare"),
         settings=SETTINGS,
+        launch=launched("prepare"),
         seeds=",".join(map(str, SEEDS)),
         folder=subpath(output.images, parent=True),
     shell:
-        "exec python -m sama.cli prepare --config {params.settings} --seeds {params.seeds} --out {params.folder} &> {log}"
+        "exec python -m sama.cli {params.launch} prepare --config {params.settings} --seeds {params.seeds} --out {params.folder} &> {log}"
 
 
 rule phase_prepare:

@@ -48,10 +48,11 @@ rule prepare_texts:
     params:
         config=settings("prepare_texts"),
         settings=SETTINGS,
+        launch=launched("prepare_texts"),
         seeds=",".join(map(str, [*SEEDS, *TUNED])),
         folder=subpath(output.texts, parent=True),
     shell:
-        "exec python -m sama.cli prepare-texts --config {params.settings} --seeds {params.seeds} --out {params.folder} &> {log}"
+        "exec python -m sama.cli {params.launch} prepare-texts --config {params.settings} --seeds {params.seeds} --out {params.folder} &> {log}"
 
 
 rule phase_prepare:
@@ -182,10 +183,11 @@ rule evaluate_texts:
     params:
         config=settings("evaluate_texts"),
         settings=SETTINGS,
+        launch=launched("evaluate_texts"),
         models=of_job(f"{RESULTS}/models/seed{{seed}}"),
         seeds=of_job("{seed}"),
     shell:
-        "exec python -m sama.cli evaluate-texts --config {params.settings} --texts {input.texts} --manifest {input.manifest}"
+        "exec python -m sama.cli {params.launch} evaluate-texts --config {params.settings} --texts {input.texts} --manifest {input.manifest}"
         " --models {params.models} --out {output} --seed {params.seeds} &> {log}"
 
 
