@@ -40,9 +40,9 @@ def on_slurm(clone: Clone, slurm: Slurm, *wanted: str, more: Sequence[str] = ())
 
 
 def jobs(clone: Clone) -> dict[str, int]:
-    """How many jobs of Slurm each stage was."""
+    """How many jobs, or tasks of arrays, of Slurm each stage was."""
     found: dict[str, int] = {}
-    for path in (clone.folder / "logs" / EXPERIMENT / "slurm").glob("*/*/*_submission.sh"):
+    for path in (clone.folder / "logs" / EXPERIMENT / "slurm").glob("*/*/job.json"):
         found[path.parts[-3]] = found.get(path.parts[-3], 0) + 1
     return found
 
