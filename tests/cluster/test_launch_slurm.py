@@ -9,8 +9,9 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +190,20 @@ Progress.update = update
 """
 
 
+def slowed(toy: Toy, settings: Mapping[str, Any], stage: str) -> tuple[str, ...]:
+    """Data and a configuration in the toy's folder, whose stage `slow` is this module; the arguments that name them."""
+    (toy.folder / "training.yaml").write_text(json.dumps(settings))
+    (toy.folder / "slow_stage.py").write_text(stage)
+    program = (toy.folder / "program.py").read_text()
+    (toy.folder / "program.py").write_text(
+        program.replace('["toy"] = cli.Stage("toy_stage"', '["slow"] = cli.Stage("slow_stage"')
+    )
+    prepared = toy.run("prepare", "--config", "training.yaml", "--out", "data", "--seeds", "0")
+    assert prepared.returncode == 0, prepared.stderr
+    images = ("--images", "data/images.npy", "--manifest", "data/seed0/manifest.parquet")
+    return ("--config", "training.yaml", *images, "--seed", "0")
+
+
 def retraining(toy: Toy, steps: int, seconds: float) -> tuple[str, ...]:
     """The arguments of a real training that takes `seconds` a step, without those that say where it writes."""
     settings = {
@@ -197,16 +212,7 @@ def retraining(toy: Toy, steps: int, seconds: float) -> tuple[str, ...]:
         "training": {"steps": steps, "batch_size": 16, "log_every": 5, "checkpoint_every": 10**6},
         "runtime": {"device": "cpu"},
     }
-    (toy.folder / "training.yaml").write_text(json.dumps(settings))
-    (toy.folder / "slow_retrain.py").write_text(SLOW.format(seconds=seconds))
-    program = (toy.folder / "program.py").read_text()
-    (toy.folder / "program.py").write_text(
-        program.replace('["toy"] = cli.Stage("toy_stage"', '["slow"] = cli.Stage("slow_retrain"')
-    )
-    prepared = toy.run("prepare", "--config", "training.yaml", "--out", "data", "--seeds", "0")
-    assert prepared.returncode == 0, prepared.stderr
-    images = ("--images", "data/images.npy", "--manifest", "data/seed0/manifest.parquet")
-    return ("--config", "training.yaml", *images, "--cell", "full", "--seed", "0")
+    return (*slowed(toy, settings, SLOW.format(seconds=seconds)), "--cell", "full")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -225,9 +231,9 @@ def test_job_asked_to_stop_goes_on_where_it_was(toy: Toy, slurm: Slurm, more: tu
     """There is no periodic checkpoint: what is taken up is the step at which the signal came."""
     arguments = retraining(toy, steps=40, seconds=0.1)
     launch = (PYTHON, "program.py", *SLURM, *more, "--", "slow", *arguments, "--out", "out", "--work", "work")
-    launcher = toy.start(*launch, **slurm.environment)
     alone = toy.run("retrain", *arguments, "--out", "alone", "--work", "work_alone")
     assert alone.returncode == 0, alone.stderr
+    launcher = toy.start(*launch, **slurm.environment)  # after it, or a busy machine would miss the signal's moment
     wait_until(lambda: logged(toy) >= 10, "the training to be under way", seconds=60)
     slurm.ask("scancel", "--signal=USR2", job_of(toy, "out"))
     wait_until((toy.folder / "work" / "checkpoint.pt").exists, "the checkpoint", seconds=60)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.slurm import Slurm
-from tests.cluster.test_launch_slurm import SLURM, _empty, job_of, logged, queue
+from tests.cluster.test_launch_slurm import SLURM, _empty, job_of, logged, queue, slowed
 from tests.stages.shared_training import averaged, configured, require_agreement, results, settings
 from tests.stages.small_digits import DATA
 from tests.toy_pipeline import PYTHON, Toy, wait_until
@@ -32,25 +32,11 @@ in_float64(setattr)
 """
 
 
-def prepared(toy: Toy, stage: str) -> tuple[str, ...]:
-    """Data and a configuration in the toy's folder, whose stage `slow` is this module; the arguments that name them."""
-    (toy.folder / "shared.yaml").write_text(json.dumps(settings(steps=24, checkpoint_every=10**6)))
-    (toy.folder / "slow_stage.py").write_text(stage)
-    program = (toy.folder / "program.py").read_text()
-    (toy.folder / "program.py").write_text(
-        program.replace('["toy"] = cli.Stage("toy_stage"', '["slow"] = cli.Stage("slow_stage"')
-    )
-    done = toy.run("prepare", "--config", "shared.yaml", "--out", "data", "--seeds", "0")
-    assert done.returncode == 0, done.stderr
-    images = ("--images", "data/images.npy", "--manifest", "data/seed0/manifest.parquet")
-    return ("--config", "shared.yaml", *images, "--seed", "0")
-
-
 @pytest.mark.long
 def test_meta_training_of_two_nodes_is_interrupted_and_agrees_with_one_process_that_averages(
     toy: Toy, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = prepared(toy, SLOW)
+    arguments = slowed(toy, settings(steps=24, checkpoint_every=10**6), SLOW)
     launch = (*SLURM, "--nodes", "2", "--tasks-per-node", "2", "--", "slow", *arguments)
     launcher = toy.start(PYTHON, "program.py", *launch, "--out", "out", "--work", "work", **slurm.environment)
     wait_until(lambda: logged(toy) >= 8, "the training to be under way", seconds=100)
