@@ -1,0 +1,50 @@
+"""Interleaved repeats: every candidate is timed once a round, so that what else the machine does meets all of them."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+
+
+def interleaved(
+    candidates: Mapping[str, Callable[[], Any]],
+    *,
+    repeats: int,
+    calls: int,
+    device: str = "cpu",
+    before: Callable[[], Any] = lambda: None,
+) -> dict[str, list[float]]:
+    """Candidate -> seconds a call, one value a round: the mean over `calls` calls; the first round is not counted.
+
+    Args:
+        device: cuda waits for it before the clock is read.
+        before: called before each candidate's turn (a barrier of processes).
+    """
+    found: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats + 1):
+        for name, call in candidates.items():
+            before()
+            begin = _now(device)
+            for _ in range(calls):
+                call()
+            found[name].append((_now(device) - begin) / calls)
+    return {name: values[1:] for name, values in found.items()}
+
+
+def _now(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def summary(name: str, values: Sequence[float], scale: float = 1.0) -> dict[str, float]:
+    """Columns NAME, NAME_low and NAME_high: median, least and largest of the rounds."""
+    scaled = [scale * value for value in values]
+    return {name: median(scaled), f"{name}_low": min(scaled), f"{name}_high": max(scaled)}
+
+
+def ratios(values: Sequence[float], to: Sequence[float]) -> list[float]:
+    """Round by round, so that what slowed a whole round leaves the ratio alone."""
+    return [value / other for value, other in zip(values, to, strict=True)]
