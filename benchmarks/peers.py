@@ -3,8 +3,8 @@
 All take one step of SGD on the weighted training loss and differentiate the meta loss behind it by the meta network's
 parameters, but for SAMA, which does it from first-order passes. Attention runs with its math kernel while a second
 derivative is taken, because the fused ones have none. `difference` and `cosine` compare a peer's hypergradients with
-those of our itd, in float64 on a small shape. A peer that is not installed is a row that says so; `envs/peers.txt` lists
-the libraries. `peak_bytes`: the most that is alive above what lives between iterations.
+those of our itd, in float64 on a small shape. A peer that is not installed is a row that says so: `envs/peers.txt` has
+them. `peak_bytes`: the most that is alive above what lives between iterations.
 
 `python -m benchmarks.peers --out FILE.json [--peer module:function]`; `--quick` takes fewer repeats.
 """
