@@ -6,7 +6,7 @@ derivative is taken, because the fused ones have none. `difference` and `cosine`
 those of our itd, in float64 on a small shape. A peer that is not installed is a row that says so: `envs/peers.txt` has
 them. `peak_bytes`: the most that is alive above what lives between iterations.
 
-`python -m benchmarks.peers --out FILE.json [--peer module:function]`; `--quick` takes fewer repeats.
+`python -m benchmarks.peers OUT.json [--peer module:function]`; `--quick` takes fewer repeats.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.peer_methods import PEERS, Iteration, Peer, external, make_task, ours
-from benchmarks.timing import interleaved, ratios, summary
+from benchmarks.timing import interleaved, quartiles, ratios
 from benchmarks.workload import Shape
 from sama.errors import SamaError
 from sama.files import write_json
@@ -81,10 +81,10 @@ def measured(settings: Mapping[str, Any], peers: Mapping[str, tuple[Peer, str | 
             ready.pop(name, None)
     times = interleaved(ready, repeats=settings["repeats"], calls=settings["calls"], device=device)
     for name, values in times.items():
-        rows[name] |= summary("iteration_ms", values, 1e3)
-        for other, column in (("plain training", "ratio_to_plain"), ("sama", "ratio_to_sama")):
+        rows[name] |= quartiles("seconds", values)
+        for other, column in (("plain training", "time_ratio"), ("sama", "ratio_to_sama")):
             if other in times:
-                rows[name] |= summary(column, ratios(values, times[other]))
+                rows[name] |= quartiles(column, ratios(values, times[other]))
         rows[name]["peak_bytes"] = peak_of(ready[name], device)
     return list(rows.values())
 
@@ -98,7 +98,7 @@ def _version(package: str | None) -> str | None:
 
 def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("out", type=Path, help="JSON file to write")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--peer", action="append", default=[], help="module:function of your own; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer repeats")

@@ -5,7 +5,6 @@ import errno
 import multiprocessing
 import os
 import pickle
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from sama import guard
 from sama.errors import SamaError
 
+PRELOADED = ("benchmarks.workload", "torch._dynamo")  # what optimizers import when the first of them is made
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET, of linux/sched.h
 
 
@@ -49,9 +49,9 @@ def run(
         SamaError: the time is up.
         torch.multiprocessing.ProcessRaisedException: one of them raised; has its traceback.
     """
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["benchmarks.workload"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload([*PRELOADED, function.__module__])
     with tempfile.TemporaryDirectory() as folder:
-        place = (Path(folder), backend, tuple(namespaces), interface, seconds)
+        place = (Path(folder), guard.own_environment(), backend, tuple(namespaces), interface, seconds)
         context: Any = start_processes(
             _child, (world_size, place, function, arguments), world_size, join=False, start_method="forkserver"
         )
@@ -69,10 +69,11 @@ def run(
 
 
 def _child(rank: int, world_size: int, place: tuple, function: Callable[..., Any], arguments: tuple) -> None:
-    folder, backend, namespaces, interface, seconds = place
-    guard.die_with_parent(signal.SIGKILL)
+    folder, owner, backend, namespaces, interface, seconds = place
     if namespaces:
         enter(namespaces[rank])
+    os.environ.update(owner)
+    guard.watch_owner(orderly=False)  # the parent is a server, which lives as long as its children
     os.environ["GLOO_SOCKET_IFNAME"] = interface
     torch.set_num_threads(1)
     if backend == "nccl":

@@ -6,7 +6,7 @@ step with and one without it. Plain training is the same loop without meta steps
 this machine, one thread each, or, with `--device cuda`, nccl's, as many as there are GPUs. With more processes than
 cores the curve is one of a shared machine: it shows what the processes add, not how training would scale.
 
-`python -m benchmarks.scaling --out FILE.json` writes the rows; `--quick` takes fewer repeats.
+`python -m benchmarks.scaling OUT.json` writes the rows; `--quick` takes fewer repeats.
 """
 
 import argparse
@@ -16,13 +16,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from benchmarks.memory import peak_of, size
 from benchmarks.processes import Traffic, run
-from benchmarks.timing import interleaved, ratios, summary
+from benchmarks.timing import interleaved, quartiles, ratios
 from benchmarks.workload import Shape, make_loop, parameter_bytes
 from sama.bilevel.loop import BilevelLoop
 from sama.errors import SamaError
@@ -55,8 +57,6 @@ def groups(worlds: Sequence[int]) -> dict[int, dist.ProcessGroup | None]:
 
 def peak(loop: BilevelLoop, device: str) -> int:
     """Most bytes of tensors at one moment of a step, with those that live between steps."""
-    from benchmarks.memory import peak_of, size  # imports transformers, which takes its time
-
     kept = [list(module.parameters()) for module in (loop.base, loop.meta)]
     states = [dict(s) for o in (loop.base_optimizer, loop.meta_optimizer) for s in o.state.values()]
     return size([kept, states]) + peak_of(loop.step, device)
@@ -103,20 +103,22 @@ def measure(shape: Shape, wanted: Sequence[tuple[int, int]], repeats: int, steps
 
 
 def curve(settings: Mapping[str, Any], worlds: Sequence[int], backend: str, device: str) -> list[Row]:
-    """Rows of the two curves; the ratio to plain training is of the same round."""
+    """Rows of the two curves, a step each: `examples` and `peak_bytes` a process, the rest of all of them.
+
+    Ratios to plain training are of the same round.
+    """
     shape, every = settings["shape"], cells(worlds, settings["all"], settings["each"])
     wanted = list(dict.fromkeys((w, n) for _, w, n in every))
     found = run(max(worlds), measure, shape, wanted, settings["repeats"], settings["steps"], device, backend=backend)
     rows = []
     for (batch, w, n), kind in product(every, KINDS):
         times = found[0][w, n, kind][0]
-        rate = [w * n / seconds for seconds in times]
         rows.append(
-            {"part": "curve", "batch": batch, "processes": w, "examples_a_process": n, "method": kind}
-            | summary("examples_per_second", rate)
-            | summary("step_ms", times, 1e3)
-            | summary("time_ratio_to_plain", ratios(times, found[0][w, n, "plain"][0]))
-            | {"peak_bytes_a_process": max(found[rank][w, n, kind][1] for rank in range(w))}
+            {"part": "curve", "batch": batch, "processes": w, "examples": n, "method": kind}
+            | quartiles("seconds", times)
+            | {"samples_per_second": w * n / median(times)}
+            | quartiles("time_ratio", ratios(times, found[0][w, n, "plain"][0]))
+            | {"peak_bytes": max(found[rank][w, n, kind][1] for rank in range(w))}
         )
     return rows
 
@@ -168,7 +170,7 @@ def worlds_on(device: str) -> list[int]:
 
 def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("out", type=Path, help="JSON file to write")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     given = parser.parse_args(words)

@@ -11,7 +11,7 @@ Each process has a network namespace, and one shaped link joins the two. Compare
 moves |θ| values three times. It takes v from all processes' examples where SAMA takes each process's own, so the two
 hypergradients are the same only where v is (`tests/benchmarks/test_slow_link.py`).
 
-As root: `python -m benchmarks.slow_link --out FILE.json`; `--quick` takes fewer repeats.
+As root: `python -m benchmarks.slow_link OUT.json`; `--quick` takes fewer repeats.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from benchmarks import namespaces
 from benchmarks.processes import Traffic, run
-from benchmarks.timing import interleaved, ratios, summary
+from benchmarks.timing import interleaved, quartiles, ratios
 from benchmarks.workload import Shape, make_loop, parameter_bytes
 from sama.bilevel.distributed import Mean
 from sama.bilevel.loop import BilevelLoop
@@ -132,16 +132,18 @@ def moved_by(loop: BilevelLoop, name: str) -> tuple[int, int]:
 
 
 def rows_at(megabits: float | None, found: Mapping[str, tuple[list[float], int, int]]) -> list[Row]:
-    """Rows of one rate: a candidate each; ratios and differences are of the same round."""
+    """Rows of one rate: a candidate each; ratios to `overlapped` and differences to `plain` are of the same round."""
     plain, ours = found["plain"], found["overlapped"]
     rows = []
     for name, (times, handed, carried) in found.items():
+        of_ours = ratios(times, ours[0])
         added = [time - base for time, base in zip(times, plain[0], strict=True)]
         rows.append(
             {"megabits_per_second": megabits, "reduction": name}
-            | summary("iteration_ms", times, 1e3)
-            | summary("meta_step_ms", added, 1e3)
-            | summary("ratio_to_overlapped", ratios(times, ours[0]))
+            | quartiles("seconds", times)
+            | quartiles("meta_seconds", added)
+            | quartiles("time_ratio", of_ours)
+            | {"time_ratio_least": min(of_ours)}
             | {"step_bytes": handed, "meta_step_bytes": handed - plain[1], "sent_bytes": carried}
         )
     return rows
@@ -163,7 +165,7 @@ def measured(settings: Mapping[str, Any]) -> list[Row]:
 
 def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("out", type=Path, help="JSON file to write")
     parser.add_argument("--quick", action="store_true", help="fewer rates and repeats")
     parser.add_argument("--optional", action="store_true", help="where it is refused, write why and no rows")
     given = parser.parse_args(words)

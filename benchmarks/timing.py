@@ -1,10 +1,11 @@
 """Interleaved repeats: every candidate is timed once a round, so that what else the machine does meets all of them."""
 
+import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -25,6 +26,7 @@ def interleaved(
     found: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats + 1):
         for name, call in candidates.items():
+            gc.collect()
             before()
             begin = _now(device)
             for _ in range(calls):
@@ -39,10 +41,10 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def summary(name: str, values: Sequence[float], scale: float = 1.0) -> dict[str, float]:
-    """Columns NAME, NAME_low and NAME_high: median, least and largest of the rounds."""
-    scaled = [scale * value for value in values]
-    return {name: median(scaled), f"{name}_low": min(scaled), f"{name}_high": max(scaled)}
+def quartiles(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Columns NAME, NAME_q1 and NAME_q3: median and quartiles of the rounds."""
+    low, middle, high = np.percentile(values, [25, 50, 75]).tolist()
+    return {name: middle, f"{name}_q1": low, f"{name}_q3": high}
 
 
 def ratios(values: Sequence[float], to: Sequence[float]) -> list[float]:

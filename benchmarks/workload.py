@@ -108,7 +108,7 @@ def make_loop(
         program,
         model,
         network,
-        torch.optim.AdamW(model.parameters(), lr=1e-4),
+        torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True),
         torch.optim.Adam(network.parameters(), lr=1e-3),
         stream(1),
         stream(2),
