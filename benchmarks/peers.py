@@ -4,7 +4,7 @@ All take one step of SGD on the weighted training loss and differentiate the met
 parameters, but for SAMA, which does it from first-order passes. Attention runs with its math kernel while a second
 derivative is taken, because the fused ones have none. `difference` and `cosine` compare a peer's hypergradients with
 those of our itd, in float64 on a small shape. A peer that is not installed is a row that says so: `envs/peers.txt` has
-them. `peak_bytes`: the most that is alive above what lives between iterations.
+them. `peak_bytes`: parameters, and the most that is alive above them.
 
 `python -m benchmarks.peers OUT.json [--peer module:function]`; `--quick` takes fewer repeats.
 """
@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.peer_methods import PEERS, Iteration, Peer, external, make_task, ours
 from benchmarks.timing import interleaved, quartiles, ratios
-from benchmarks.workload import Shape
+from benchmarks.workload import Shape, modules, parameter_bytes
 from sama.errors import SamaError
 from sama.files import write_json
 
@@ -79,13 +79,14 @@ def measured(settings: Mapping[str, Any], peers: Mapping[str, tuple[Peer, str | 
         except Exception as error:  # whatever a library of others says; the others are measured all the same
             rows[name]["status"] = f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             ready.pop(name, None)
+    resident = sum(parameter_bytes(module) for module in modules(settings["shape"]))
     times = interleaved(ready, repeats=settings["repeats"], calls=settings["calls"], device=device)
     for name, values in times.items():
         rows[name] |= quartiles("seconds", values)
         for other, column in (("plain training", "time_ratio"), ("sama", "ratio_to_sama")):
             if other in times:
                 rows[name] |= quartiles(column, ratios(values, times[other]))
-        rows[name]["peak_bytes"] = peak_of(ready[name], device)
+        rows[name]["peak_bytes"] = resident + peak_of(ready[name], device)
     return list(rows.values())
 
 

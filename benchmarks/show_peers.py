@@ -74,9 +74,9 @@ def peers_table(rows: Sequence[Row]) -> Table:
             ]
         )
     notes = [
-        "Medians of interleaved rounds; ratios are of the same round, with quartiles. Peak: above what lives between "
-        "iterations. Attention runs with its math kernel while a second derivative is taken; SAMA and plain training "
-        "have the fused one.",
+        "Medians of interleaved rounds; ratios are of the same round, with quartiles. Peak: parameters and the most "
+        "that is alive above them. Attention runs with its math kernel while a second derivative is taken; SAMA and "
+        "plain training have the fused one.",
         "Agrees: relative difference of two hypergradients in float64 from those of our own unrolled step. SAMA takes "
         "another point and a finite difference, and so is near them only.",
     ]
@@ -85,7 +85,7 @@ def peers_table(rows: Sequence[Row]) -> Table:
 
 PEERS_CAPTION = (
     "A meta iteration with one step of SGD before the meta step, of each library in the same run. Left: time, "
-    "whiskers: quartiles of the rounds; right: the most memory above what lives between iterations. Shorter is better."
+    "whiskers: quartiles of the rounds; right: peak memory, the parameters included. Shorter is better."
 )
 
 

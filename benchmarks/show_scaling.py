@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from sama.report.page import Drawing, Section
 from sama.report.style import MUTED, drawn, legend_below, panels, to_svg
@@ -77,7 +78,10 @@ def step_bytes(rows: Sequence[Row]) -> Figure:
         for key, (label, colour, marker) in STEPS.items():
             x, y = [row[column] for row in own], [row[key] for row in own]
             axes.plot(x, y, color=colour, marker=marker, label=label, gid=f"{key}-{column}")
-        axes.set(xscale="log", yscale="log", xlabel=f"bytes of the {name}")
+        axes.set(xscale="log", yscale="log", xlabel=f"size of the {name}")
+        axes.set_xticks([row[column] for row in own], [bytes_text(row[column]) for row in own])
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: bytes_text(value)))
     drawn_on[0].set_ylabel("bytes a step and process")
     legend_below(figure, *drawn_on[0].get_legend_handles_labels(), columns=len(STEPS))
     return figure

@@ -43,7 +43,7 @@ def slow_link(rows: Sequence[Row]) -> Figure:
         x = [rates.index(row["megabits_per_second"]) for row in own]
         axes.errorbar(x, middle, whiskers, **line)[0].set_gid(f"link-{reduction}")
     axes.set_xticks(range(len(rates)), [rate_text(rate) for rate in rates])
-    axes.set(xlabel="rate of the link between two processes", ylabel="seconds a meta iteration", yscale="log")
+    axes.set(xlabel="rate of the link between two processes", ylabel="seconds a meta iteration", ylim=(0, None))
     legend_below(figure, *axes.get_legend_handles_labels(), columns=2)
     return figure
 

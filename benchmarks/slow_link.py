@@ -41,8 +41,8 @@ from sama.hypergradient.program import Batch, Params, Program
 
 Row = dict[str, Any]
 CANDIDATES = ("plain", "overlapped", "afterwards", "each_pass")
-SETTINGS = {"shape": Shape(width=128), "examples": 16, "megabits": (30, 100, 300, 1000, None), "repeats": 7, "steps": 2}
-QUICK = {"megabits": (100, 1000), "repeats": 5, "steps": 1}
+SETTINGS = {"shape": Shape(width=128), "examples": 16, "megabits": (30, 100, 300, 1000, None), "repeats": 9, "steps": 1}
+QUICK = {"megabits": (100, 1000), "repeats": 5}
 
 
 class Opaque:
