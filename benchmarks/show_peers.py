@@ -93,5 +93,5 @@ def part(record: Record) -> Part:
     """Sections and figures of a record of `benchmarks.peers`."""
     rows = record["rows"]
     drawings = {"peers": Drawing(to_svg(peers(rows)), "Time and peak memory of each peer", PEERS_CAPTION)}
-    text = [record["command"]]
-    return [Section("peers", "Other libraries", text, list(drawings.values()), [peers_table(rows)])], drawings
+    pictures, tables = list(drawings.values()), [peers_table(rows)]
+    return [Section("peers", "Other libraries", [], pictures, tables, command=record["command"])], drawings

@@ -158,4 +158,5 @@ def part(record: Record) -> Part:
     if counts_of(rows):
         drawings["bytes"] = Drawing(to_svg(step_bytes(rows)), "Bytes a step against model sizes", BYTES_CAPTION)
         tables.append(bytes_table(rows))
-    return [Section("scaling", "Several processes", [record["command"]], list(drawings.values()), tables)], drawings
+    pictures = list(drawings.values())
+    return [Section("scaling", "Several processes", [], pictures, tables, command=record["command"])], drawings

@@ -101,5 +101,5 @@ def part(record: Record) -> Part:
     drawings = {
         "slow_link": Drawing(to_svg(slow_link(rows)), "Time of a meta iteration against the link's rate", caption)
     }
-    tables = [slow_link_table(rows)]
-    return [Section("slow_link", "A slow link", [record["command"]], list(drawings.values()), tables)], drawings
+    pictures, tables = list(drawings.values()), [slow_link_table(rows)]
+    return [Section("slow_link", "A slow link", [], pictures, tables, command=record["command"])], drawings
