@@ -68,19 +68,19 @@ def run(
         return [pickle.loads((Path(folder) / str(rank)).read_bytes()) for rank in range(world_size)]
 
 
-def _child(rank: int, world_size: int, place: tuple, function: Callable[..., Any], arguments: tuple) -> None:
-    folder, owner, backend, namespaces, interface, seconds = place
+def _child(rank: int, world_size: int, where: tuple, function: Callable[..., Any], arguments: tuple) -> None:
+    folder, owner, backend, namespaces, interface, seconds = where
     if namespaces:
         enter(namespaces[rank])
     os.environ.update(owner)
     guard.watch_owner(orderly=False)  # the parent is a server, which lives as long as its children
     os.environ["GLOO_SOCKET_IFNAME"] = interface
     torch.set_num_threads(1)
-    if backend == "nccl":
-        torch.cuda.set_device(rank)
-    store = f"file://{folder / 'store'}"
-    limit = timedelta(seconds=seconds)
-    dist.init_process_group(backend, init_method=store, rank=rank, world_size=world_size, timeout=limit)
+    device = torch.device("cuda", rank) if backend == "nccl" else None
+    if device is not None:
+        torch.cuda.set_device(device)
+    place = {"init_method": f"file://{folder / 'store'}", "rank": rank, "world_size": world_size}
+    dist.init_process_group(backend, **place, timeout=timedelta(seconds=seconds), device_id=device)
     (folder / str(rank)).write_bytes(pickle.dumps(function(*arguments)))
     dist.barrier()  # nobody leaves while another still talks to it
     dist.destroy_process_group()

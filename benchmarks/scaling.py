@@ -62,9 +62,9 @@ def peak(loop: BilevelLoop, device: str) -> int:
     return size([kept, states]) + peak_of(loop.step, device)
 
 
-def step_bytes(shape: Shape, group: dist.ProcessGroup, device: str) -> tuple[int, int]:
+def step_bytes(shape: Shape, group: dist.ProcessGroup) -> tuple[int, int]:
     """Bytes that one process hands to collectives in a base step, and what a meta step adds."""
-    loop = make_loop(shape, 2, unroll_steps=2, group=group, device=device)
+    loop = make_loop(shape, 2, unroll_steps=2, group=group)
     found = []
     for _ in range(2):
         with Traffic() as traffic:
@@ -123,17 +123,17 @@ def curve(settings: Mapping[str, Any], worlds: Sequence[int], backend: str, devi
     return rows
 
 
-def count(shapes: Sequence[Shape], device: str) -> list[tuple[int, int]]:
+def count(shapes: Sequence[Shape]) -> list[tuple[int, int]]:
     """In each process: `step_bytes` of each shape."""
     group = dist.group.WORLD
     if group is None:
         raise SamaError("bytes are counted in a process group: run this by benchmarks.processes.run")
-    return [step_bytes(shape, group, device) for shape in shapes]
+    return [step_bytes(shape, group) for shape in shapes]
 
 
-def moved(shapes: Sequence[Shape], processes: int, backend: str, device: str) -> list[Row]:
-    """Rows of the bytes that a step moves."""
-    found = run(processes, count, shapes, device, backend=backend)[0]
+def moved(shapes: Sequence[Shape], processes: int) -> list[Row]:
+    """Rows of the bytes that a step moves; they are the same on any device, and are counted on the CPU."""
+    found = run(processes, count, shapes)[0]
     rows = []
     for shape, (base, meta) in zip(shapes, found, strict=True):
         loop = make_loop(shape, 1)
@@ -178,9 +178,7 @@ def main(words: Sequence[str]) -> None:
     if given.quick:
         settings |= {"repeats": 3, "steps": 2}
     worlds, backend = worlds_on(given.device), "nccl" if given.device == "cuda" else "gloo"
-    rows = curve(settings, worlds, backend, given.device)
-    if worlds[-1] > 1:
-        rows += moved(sweep(), 2, backend, given.device)
+    rows = curve(settings, worlds, backend, given.device) + moved(sweep(), 2)
     from benchmarks.record import envelope
 
     command = shlex.join(["python", "-m", "benchmarks.scaling", *words])

@@ -37,7 +37,7 @@ def curves_of(rows: Sequence[Row]) -> list[Row]:
 
 
 def counts_of(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the bytes, empty where a run had one process."""
+    """The rows of the bytes."""
     return [row for row in rows if row["part"] == "bytes"]
 
 
@@ -153,10 +153,10 @@ def part(record: Record) -> Part:
     """Sections and figures of a record of `benchmarks.scaling`."""
     rows, hardware = record["rows"], record["hardware"]
     caption = scaling_caption(curves_of(rows), hardware["cores"], hardware["gpu"])
-    drawings = {"scaling": Drawing(to_svg(scaling_curves(rows)), "Samples a second against processes", caption)}
-    tables = [scaling_table(rows)]
-    if counts_of(rows):
-        drawings["bytes"] = Drawing(to_svg(step_bytes(rows)), "Bytes a step against model sizes", BYTES_CAPTION)
-        tables.append(bytes_table(rows))
+    drawings = {
+        "scaling": Drawing(to_svg(scaling_curves(rows)), "Samples a second against processes", caption),
+        "bytes": Drawing(to_svg(step_bytes(rows)), "Bytes a step against model sizes", BYTES_CAPTION),
+    }
+    tables = [scaling_table(rows), bytes_table(rows)]
     pictures = list(drawings.values())
     return [Section("scaling", "Several processes", [], pictures, tables, command=record["command"])], drawings

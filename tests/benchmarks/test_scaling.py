@@ -12,7 +12,7 @@ SMALL = Shape(width=8, layers=1, tokens=4, vocabulary=20, heads=2, meta_width=4)
 def test_the_bytes_of_a_meta_step_are_those_of_the_meta_parameters():
     shapes = [SMALL, Shape(width=16, layers=1, tokens=4, vocabulary=20, heads=2, meta_width=4)]
     shapes.append(Shape(width=8, layers=1, tokens=4, vocabulary=20, heads=2, meta_width=9))
-    rows = scaling.moved(shapes, 2, "gloo", "cpu")
+    rows = scaling.moved(shapes, 2)
     for shape, row in zip(shapes, rows, strict=True):
         theta, lam = (list(m.parameters()) for m in (make_loop(shape, 1).base, make_loop(shape, 1).meta))
         used = len(theta)  # a value a parameter says whether anybody used it

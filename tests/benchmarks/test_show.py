@@ -63,9 +63,7 @@ def test_scaling():
     assert [y for _, y in rates] == pytest.approx([6.4, 12.8, 25.6])
 
 
-def test_one_process_moves_nothing():
-    (section,), drawings = show_scaling.part(record("scaling", [curve("all", 1, kind, 1.0, 1.0) for kind in KINDS]))
-    assert len(section.tables) == 1 and list(drawings) == ["scaling"]
+def test_who_shares_a_core_is_said():
     assert show_scaling.scaling_caption(section_rows(), 8, None).endswith("A core a process.")
     assert "A GPU a process (H200)" in show_scaling.scaling_caption(section_rows(), 2, "H200")
 
