@@ -39,7 +39,7 @@ def make_loop(
 ):
     torch.manual_seed(0)
     shape = SHAPES["bert_4x256"]
-    model, batch = shape.build("eager").to(device), shape.batch(examples, tokens, device)
+    model, batch = shape.build("eager", 0.1).to(device), shape.batch(examples, tokens, device)
     return reweighting(model, batch, optimizer, method=method, options=options, unroll_steps=unroll_steps)
 
 

@@ -1,7 +1,7 @@
 """Models with random weights in the shapes that throughput is measured at, and a reweighting loop over each.
 
-Texts: encoders of transformers, random token ids, four classes, dropout of 0.1 but for the attention's, which is 0:
-torch has a fused CPU kernel for attention without dropout alone. Images: timm's networks and random pixels.
+Texts: encoders of transformers, random token ids, four classes; no dropout on the attention, since torch has a fused
+CPU kernel for attention without it alone. Images: timm's networks and random pixels.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,12 +37,12 @@ class Shape:
     """A model and what its batch looks like.
 
     Attributes:
-        build: attention -> the model, random weights, in training mode.
+        build: (attention, dropout) -> the model, random weights, in training mode.
         length: tokens of a text, or pixels of an image's side.
         classes: of the labels. vocabulary: of the tokens; 0 for images.
     """
 
-    build: Callable[[Attention], nn.Module]
+    build: Callable[[Attention, float], nn.Module]
     length: int
     classes: int
     vocabulary: int = 0
@@ -61,7 +61,7 @@ class Shape:
 def text(kind: str, layers: int, width: int, vocabulary: int, length: int) -> Shape:
     """An encoder of this kind with heads of 64 and four times its width inside."""
 
-    def build(attention: Attention) -> nn.Module:
+    def build(attention: Attention, dropout: float) -> nn.Module:
         config = AutoConfig.for_model(
             kind,
             vocab_size=vocabulary,
@@ -71,6 +71,7 @@ def text(kind: str, layers: int, width: int, vocabulary: int, length: int) -> Sh
             intermediate_size=4 * width,
             max_position_embeddings={"bert": 512, "roberta": 514}[kind],
             num_labels=4,
+            hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=0.0,
             attn_implementation=attention,
         )
@@ -82,7 +83,7 @@ def text(kind: str, layers: int, width: int, vocabulary: int, length: int) -> Sh
 def image(name: str, length: int, classes: int) -> Shape:
     """A timm network, channels last."""
 
-    def build(attention: Attention) -> nn.Module:
+    def build(attention: Attention, dropout: float) -> nn.Module:
         return timm.create_model(name, num_classes=classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     return Shape(build, length, classes)

@@ -10,7 +10,8 @@ first of each.
     python -m benchmarks.throughput OUT.json --device cuda --shapes bert_base --examples 48 12 24 96 --unroll 1 5 10
 
 writes the rows as JSON, with command and hardware, and prints the tables. Memory on the CPU: storages that torch
-allocates, without scratch space inside of a kernel; on CUDA what the allocator says.
+allocates, without scratch space inside of a kernel; on CUDA what the allocator says. Dropout is off unless asked for:
+on a CPU its random numbers take up to a third of a forward, and are no floating-point operations.
 """
 
 import argparse
@@ -38,10 +39,10 @@ from benchmarks.shapes import SHAPES, Optimizer, Shape, reweighting
 from sama.files import write_json
 from sama.hypergradient.evaluation import differentiable_kernels
 
-PLAIN = "plain"
+PLAIN, PLAIN_MATH = "plain", "plain, math attention"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     PLAIN: ("plain", {}),
-    "plain, math attention": ("plain", {}),
+    PLAIN_MATH: ("plain", {}),
     "sama": ("sama", {}),
     "sama, one-sided": ("sama", {"difference": "one_sided"}),
     "sama, forward mode": ("sama", {"difference": "exact"}),
@@ -68,6 +69,15 @@ class Cell:
     unroll: int
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What all cells share: a name of `OPTIMIZERS`, cpu or cuda, dropout of the texts' hidden layers."""
+
+    optimizer: str = "AdamW"
+    device: str = "cpu"
+    dropout: float = 0.0
+
+
 @dataclass
 class Found:
     """What was measured of a method: seconds a round; the rest is absent where memory ran out."""
@@ -80,24 +90,26 @@ class Found:
 
 
 def attention(label: str, shape: Shape) -> str:
-    """Which attention a method's passes take: second derivatives and tangents have none in the fused kernels."""
+    """Which attention a method's passes take: the fused kernels have neither second derivatives nor tangents, so that
+    meta steps with either take the math kernel, and base steps the fused one.
+    """
     if not shape.vocabulary:
         return "none"
     method, options = METHODS[label]
     if method == "plain":
         return "fused" if label == PLAIN else "math"
     second_order = method in ("neumann", "cg", "itd") or options.get("difference") == "exact"
-    return "fused, math in the meta step" if second_order else "fused"
+    return "fused + math" if second_order else "fused"
 
 
 class Iteration:
     """One meta iteration of a method, in a state of its own; plain training takes as many base steps."""
 
-    def __init__(self, label: str, cell: Cell, optimizer: Optimizer, device: str) -> None:
+    def __init__(self, label: str, cell: Cell, setting: Setting) -> None:
         torch.manual_seed(0)
-        shape = SHAPES[cell.shape]
-        model = shape.build("sdpa").to(device)
-        self.batch, self.cell = shape.batch(cell.examples, cell.length, device), cell
+        shape, optimizer = SHAPES[cell.shape], OPTIMIZERS[setting.optimizer]
+        model = shape.build("sdpa", setting.dropout).to(setting.device)
+        self.batch, self.cell = shape.batch(cell.examples, cell.length, setting.device), cell
         method, options = METHODS[label]
         self.parameters = sum(p.numel() for p in model.parameters())
         self.held: list[Any] = [list(model.parameters()), list(model.buffers()), vars(self.batch)]
@@ -156,12 +168,12 @@ class Bench:
     """Measures the methods in one cell, taking turns.
 
     Args:
-        cell, methods: what to measure. optimizer: of the base model. device: cpu or cuda.
+        cell, methods, setting: what to measure.
         keep: hold the state of every method from round to round; else each turn builds it anew and warms it up.
     """
 
-    def __init__(self, cell: Cell, methods: Sequence[str], optimizer: Optimizer, device: str, *, keep: bool) -> None:
-        self.cell, self.optimizer, self.device, self.keep = cell, optimizer, device, keep
+    def __init__(self, cell: Cell, methods: Sequence[str], setting: Setting, *, keep: bool) -> None:
+        self.cell, self.setting, self.keep = cell, setting, keep
         self.found = {label: Found() for label in methods}
         self._kept: dict[str, Iteration] = {}
 
@@ -171,7 +183,7 @@ class Bench:
             try:
                 iteration = self._ready(label)
                 with FlopCounterMode(display=False) as counter:
-                    found.above = peak_of(iteration, self.device)
+                    found.above = peak_of(iteration, self.setting.device)
                 found.flops, found.resident = counter.get_total_flops(), iteration.resident
                 found.parameters = iteration.parameters
             except (RuntimeError, MemoryError) as error:
@@ -187,7 +199,7 @@ class Bench:
                 continue
             try:
                 iteration = self._ready(label)
-                found.seconds.append(timed(iteration, self.device))
+                found.seconds.append(timed(iteration, self.setting.device))
             except (RuntimeError, MemoryError) as error:
                 self._give_up(label, error)
             finally:
@@ -197,7 +209,7 @@ class Bench:
     def _ready(self, label: str) -> Iteration:
         if label in self._kept:
             return self._kept[label]
-        iteration = Iteration(label, self.cell, self.optimizer, self.device)
+        iteration = Iteration(label, self.cell, self.setting)
         iteration()
         if self.keep:
             self._kept[label] = iteration
@@ -212,22 +224,25 @@ class Bench:
     def _sweep(self) -> None:
         if not self.keep:
             gc.collect()
-            if self.device == "cuda":
+            if self.setting.device == "cuda":
                 torch.cuda.empty_cache()
 
 
 def measure(
     cell: Cell,
     methods: Sequence[str],
+    setting: Setting,
     *,
-    optimizer: str = "AdamW",
-    device: str = "cpu",
     rounds: int = 5,
     seconds: float = 60.0,
     keep: bool = True,
 ) -> list[dict[str, Any]]:
-    """The rows of one cell, a method each; as many rounds as `seconds` allow, 3 at least and `rounds` at most."""
-    bench = Bench(cell, methods, OPTIMIZERS[optimizer], device, keep=keep)
+    """The rows of one cell, a method each; as many rounds as `seconds` allow, 3 at least and `rounds` at most.
+
+    Plain training with the math kernel is left out where there is no attention.
+    """
+    methods = [label for label in methods if attention(label, SHAPES[cell.shape]) != "none" or label != PLAIN_MATH]
+    bench = Bench(cell, methods, setting, keep=keep)
     begin = time.monotonic()
     bench.count()
     for done in range(rounds):
@@ -314,7 +329,7 @@ def cells(shapes: Sequence[str], examples: Sequence[int], unroll: Sequence[int],
 
 def fits(cell: Cell, methods: int, device: str) -> bool:
     """Whether half of the free memory holds the states of all methods at once."""
-    model = SHAPES[cell.shape].build("sdpa")
+    model = SHAPES[cell.shape].build("sdpa", 0.0)
     return 4 * size(list(model.parameters())) * methods < free_memory(device) / 2
 
 
@@ -350,6 +365,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--optimizer", choices=OPTIMIZERS, default="AdamW", help="of the base model (default: AdamW, fused)"
     )
+    made.add_argument(
+        "--dropout", type=float, default=0.0, help="of a text model's hidden layers (default: 0; see above)"
+    )
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     made.add_argument("--threads", type=int, default=1, help="of torch on the CPU (default: 1)")
     made.add_argument("--rounds", type=int, default=7, help="timed iterations a method, at most (default: 7)")
@@ -357,21 +375,22 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure, print, write."""
     given = parser().parse_args(arguments)
     torch.set_num_threads(given.threads)
     if given.device == "cpu":
         limit_memory()
+    setting = Setting(given.optimizer, given.device, given.dropout)
     methods = list(dict.fromkeys([PLAIN, *given.methods]))
     found = []
     for cell in cells(given.shapes, given.examples, given.unroll, given.length):
         keep = fits(cell, len(methods), given.device)
-        options = {"optimizer": given.optimizer, "device": given.device, "keep": keep}
-        found += measure(cell, methods, rounds=given.rounds, seconds=given.seconds, **options)
-        print(shown(found[-len(methods) :]), flush=True)
-    settings = {key: getattr(given, key) for key in ("optimizer", "device", "threads", "rounds", "seconds")}
-    command = shlex.join(["python", "-m", "benchmarks.throughput", *(sys.argv[1:] if arguments is None else arguments)])
+        own = measure(cell, methods, setting, rounds=given.rounds, seconds=given.seconds, keep=keep)
+        print(shown(own), flush=True)
+        found += own
+    settings = {**asdict(setting), "threads": given.threads, "rounds": given.rounds, "seconds": given.seconds}
+    command = shlex.join(["python", "-m", "benchmarks.throughput", *arguments])
     write_json(given.out, envelope("throughput", command, settings, found))
 
 
@@ -394,4 +413,4 @@ def shown(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
