@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import figures
+from benchmarks import figures, show_peers, show_scaling, show_slow_link
 from benchmarks.tables import (
     Record,
     Row,
@@ -104,7 +104,12 @@ def rows_alone(record: Record) -> Part:
     ], {}
 
 
-PARTS: dict[str, Callable[[Record], Part]] = {"throughput": throughput}
+PARTS: dict[str, Callable[[Record], Part]] = {
+    "throughput": throughput,
+    "scaling": show_scaling.part,
+    "slow_link": show_slow_link.part,
+    "peers": show_peers.part,
+}
 """Benchmark -> its sections and its figures by name; another one shows its rows."""
 
 

@@ -48,10 +48,13 @@ def slow_link(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def slow_link_table(rows: Sequence[Row]) -> Table:
+RIVALS = ("overlapped", "each_pass")
+
+
+def slow_link_table(rows: Sequence[Row], shown: Sequence[str] = tuple(REDUCTIONS)) -> Table:
     """Rate × reduction: time of an iteration, its ratio to SAMA's, and bytes."""
     body = []
-    for row in rows:
+    for row in (row for row in rows if row["reduction"] in shown):
         spread = f"{row['time_ratio']:.2f} ({row['time_ratio_q1']:.2f}–{row['time_ratio_q3']:.2f})"
         body.append(
             [

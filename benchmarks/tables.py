@@ -1,8 +1,10 @@
 """Tables of what benchmarks wrote, for the page and for the README."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from benchmarks import show_peers, show_scaling, show_slow_link
 from benchmarks.throughput import PLAIN
 from sama.report.tables import Cell, Table
 
@@ -165,7 +167,17 @@ def plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
 
 
-SUMMARY: dict[str, Callable[[Record], Table]] = {"throughput": throughput}
+def noted(record: Record, table: Table) -> Table:
+    """The table with hardware and command below."""
+    return replace(table, notes=[*table.notes, f"{machine(record)}: `{record['command']}`"])
+
+
+SUMMARY: dict[str, Callable[[Record], Table]] = {
+    "throughput": throughput,
+    "scaling": lambda record: noted(record, show_scaling.bytes_table(record["rows"])),
+    "slow_link": lambda record: noted(record, show_slow_link.slow_link_table(record["rows"], show_slow_link.RIVALS)),
+    "peers": lambda record: noted(record, show_peers.peers_table(record["rows"])),
+}
 """Benchmark -> its table in the README; another one has all its rows there."""
 
 
