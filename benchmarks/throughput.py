@@ -119,8 +119,13 @@ class Iteration:
             self._step: Callable[[], Any] = lambda: plain_step(model, self.batch, self.optimizer, kernels)
         else:
             loop = reweighting(model, self.batch, optimizer, method=method, options=options, unroll_steps=cell.unroll)
+            loop.step_count = cell.unroll - 1  # the warm-up is one base step and a meta step
             self.optimizer, self._step = loop.base_optimizer, loop.step
             self.held.append(list(loop.meta.parameters()))
+
+    def warm_up(self) -> None:
+        """Make the states of the optimizers, and whatever kernels keep."""
+        self._step()
 
     def __call__(self) -> None:
         for _ in range(self.cell.unroll):
@@ -178,7 +183,7 @@ class Bench:
         self._kept: dict[str, Iteration] = {}
 
     def count(self) -> None:
-        """Memory and operations of every method, each alone; the iteration before it is the warm-up."""
+        """Memory and operations of every method, each alone."""
         for label, found in self.found.items():
             try:
                 iteration = self._ready(label)
@@ -210,7 +215,7 @@ class Bench:
         if label in self._kept:
             return self._kept[label]
         iteration = Iteration(label, self.cell, self.setting)
-        iteration()
+        iteration.warm_up()
         if self.keep:
             self._kept[label] = iteration
         return iteration
