@@ -35,7 +35,7 @@ KINDS = {"plain": 10**9, "sama": 1}
 """Name -> base steps before a meta step."""
 PROCESSES = (1, 2, 4)
 WIDTHS, META_WIDTHS = (32, 64, 128, 256), (32, 256, 2048)
-CPU = {"shape": Shape(width=128), "all": 32, "each": 8, "repeats": 7, "steps": 4}
+CPU = {"shape": Shape(width=128), "all": 32, "each": 8, "repeats": 7, "steps": 2}
 CUDA = {
     "shape": Shape(width=768, layers=12, heads=12, tokens=128, vocabulary=30522),
     "all": 64,
@@ -176,7 +176,7 @@ def main(words: Sequence[str]) -> None:
     given = parser.parse_args(words)
     settings = dict(CUDA if given.device == "cuda" else CPU)
     if given.quick:
-        settings |= {"repeats": 3, "steps": 2}
+        settings |= {"repeats": 3, "steps": 1}
     worlds, backend = worlds_on(given.device), "nccl" if given.device == "cuda" else "gloo"
     rows = curve(settings, worlds, backend, given.device) + moved(sweep(), 2)
     from benchmarks.record import envelope
