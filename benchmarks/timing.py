@@ -24,14 +24,18 @@ def interleaved(
         before: called before each candidate's turn (a barrier of processes).
     """
     found: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(repeats + 1):
-        for name, call in candidates.items():
-            gc.collect()
-            before()
-            begin = _now(device)
-            for _ in range(calls):
-                call()
-            found[name].append((_now(device) - begin) / calls)
+    gc.freeze()  # else each collection goes through all that torch has made when it was imported
+    try:
+        for _ in range(repeats + 1):
+            for name, call in candidates.items():
+                gc.collect()
+                before()
+                begin = _now(device)
+                for _ in range(calls):
+                    call()
+                found[name].append((_now(device) - begin) / calls)
+    finally:
+        gc.unfreeze()
     return {name: values[1:] for name, values in found.items()}
 
 
