@@ -5,6 +5,7 @@ import errno
 import multiprocessing
 import os
 import pickle
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -49,7 +50,9 @@ def run(
         SamaError: the time is up.
         torch.multiprocessing.ProcessRaisedException: one of them raised; has its traceback.
     """
-    multiprocessing.get_context("forkserver").set_forkserver_preload([*PRELOADED, function.__module__])
+    module = sys.modules[function.__module__]  # of a `python -m` it is __main__, which the server would not import
+    preloaded = [*PRELOADED, module.__spec__.name if module.__spec__ else module.__name__]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
     with tempfile.TemporaryDirectory() as folder:
         place = (Path(folder), guard.own_environment(), backend, tuple(namespaces), interface, seconds)
         context: Any = start_processes(
