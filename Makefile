@@ -23,11 +23,11 @@ TEXTS := $(if $(strip $(CONFIGS)),,config/texts.yaml)
 CONFIGFILE := $(if $(strip $(CONFIGS)),--configfile $(CONFIGS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-long check report figures ui record restore lock clean
+.PHONY: help setup reproduce test test-long check report figures benchmark ui record restore lock clean
 .NOTPARALLEL:
 
 # What a target starts finds the programs of the environment; setup itself must not.
-reproduce test test-long check report figures ui record restore: export PATH := $(abspath $(BIN)):$(PATH)
+reproduce test test-long check report figures benchmark ui record restore: export PATH := $(abspath $(BIN)):$(PATH)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,9 @@ report: setup ## make the report anew
 
 figures: setup ## renew the pictures and numbers of the README from the default experiment
 	python -m sama.report.readme results/digits_pruning
+
+benchmark: setup ## what the methods cost on this machine: results/benchmark/report/index.html
+	@exec sama pipeline -- --cores $(CORES) --quiet rules benchmark
 
 ui: setup ## the dashboard on http://127.0.0.1:5000 (PORT=…)
 	@test -f mlflow.db || { echo "no dashboard yet: mlflow.db is missing; run make reproduce first" >&2; exit 1; }

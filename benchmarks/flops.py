@@ -8,13 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertConfig, BertForSequenceClassification
 
-from sama.bilevel.loop import BilevelLoop
-from sama.networks.meta_weight import MetaWeightNetwork
-from sama.programs.reweight import LabelledBatch, Reweight
+from benchmarks.shapes import SHAPES, reweighting
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "sama": ("sama", {}),
@@ -31,41 +27,6 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-class Bert(nn.Module):
-    """Token ids [batch, tokens] -> logits [batch, 4]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        config = BertConfig(
-            vocab_size=500,
-            hidden_size=256,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            intermediate_size=1024,
-            num_labels=4,
-            attn_implementation="eager",
-        )
-        self.bert = BertForSequenceClassification(config)
-
-    def forward(self, tokens):
-        return self.bert(input_ids=tokens).logits
-
-
-class Repeated:
-    """The same batch for ever."""
-
-    def __init__(self, batch: LabelledBatch) -> None:
-        self.batch = batch
-
-    def __next__(self) -> LabelledBatch:
-        return self.batch
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Any) -> None: ...
-
-
 def make_loop(
     method: str,
     options: dict[str, Any],
@@ -77,26 +38,9 @@ def make_loop(
     device: str = "cpu",
 ):
     torch.manual_seed(0)
-    model, network = Bert().to(device), MetaWeightNetwork(1, 16).to(device)
-    program = Reweight(model, network, features=("loss",), teacher=None, normalize=True)
-    batch = LabelledBatch(
-        torch.randint(0, 500, (examples, tokens), device=device),
-        torch.randint(0, 4, (examples,), device=device),
-        torch.arange(examples, device=device),
-    )
-    return BilevelLoop(
-        program,
-        model,
-        network,
-        optimizer(model.parameters()),
-        torch.optim.Adam(network.parameters(), lr=1e-3),
-        Repeated(batch),
-        Repeated(batch),
-        method=method,
-        alpha=0.1,
-        unroll_steps=unroll_steps,
-        options=options,
-    )
+    shape = SHAPES["bert_4x256"]
+    model, batch = shape.build("eager", 0.1).to(device), shape.batch(examples, tokens, device)
+    return reweighting(model, batch, optimizer, method=method, options=options, unroll_steps=unroll_steps)
 
 
 def count(function) -> int:
@@ -109,7 +53,7 @@ def measure() -> dict[str, float]:
     """Operations in forwards of the base batch: `plain step`, and base step plus meta step of every method."""
     loop = make_loop("sama", {}, unroll_steps=2)
     with torch.no_grad():
-        forward = count(lambda: loop.base(loop.batches.batch.inputs))
+        forward = count(lambda: loop.base(next(loop.batches).inputs))
     found = {"plain step": count(loop.step) / forward}
     for label, (method, options) in METHODS.items():
         found[label] = count(make_loop(method, options, unroll_steps=1).step) / forward

@@ -92,7 +92,7 @@ def measure(optimizer: str, batch: tuple[int, int], methods: Any = METHODS, devi
     loop.step()  # the first one makes the states
     model = list(loop.base.parameters())
     kept = [model, list(loop.meta.parameters()), [dict(s) for s in loop.base_optimizer.state.values()]]
-    found = {"parameters": size(model), "resident": size([kept, vars(loop.batches.batch)])}
+    found = {"parameters": size(model), "resident": size([kept, vars(next(loop.batches))])}
     found["plain step"] = peak_of(loop.step, device)
     for label in methods:
         method, options = METHODS[label]

@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,37 @@ from sama.report.texts_style import MEASURES, looks
 
 
 def hardware() -> dict[str, Any]:
-    """What the figures depend on; nothing that names the machine."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"machine": platform.machine(), "cores": os.cpu_count(), "gpu": gpu, "torch": torch.__version__}
+    """What the figures depend on; nothing that names the machine. `driver` where there is a GPU."""
+    found = {"machine": platform.machine(), "cores": os.cpu_count(), "gpu": None, "torch": torch.__version__}
+    if torch.cuda.is_available():
+        ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()[0]
+        found |= {"gpu": torch.cuda.get_device_name(), "driver": driver}
+    return found
+
+
+def commit() -> str:
+    """The commit of this repository, `-dirty` where files differ from it."""
+    ask = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def envelope(
+    benchmark: str, command: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What a benchmark writes: `rows`, flat mappings of column to plain value, beside what made them.
+
+    Args:
+        benchmark: throughput, scaling, slow_link or peers. command: what was typed. settings: what the rows share.
+    """
+    return {
+        "benchmark": benchmark,
+        "command": command,
+        "commit": commit(),
+        "hardware": hardware(),
+        "settings": dict(settings),
+        "rows": [dict(row) for row in rows],
+    }
 
 
 def recorded(results: Path, command: str) -> dict[str, Any]:
@@ -37,10 +66,9 @@ def recorded(results: Path, command: str) -> dict[str, Any]:
     name = config.get("model", {}).get("name")
     if name is not None and Path(name).is_absolute():
         config["model"] = {**config["model"], "name": "/".join(Path(name).parts[-2:])}
-    commit = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     return {
         "command": command,
-        "commit": subprocess.run(commit, capture_output=True, text=True, check=True).stdout.strip(),
+        "commit": commit(),
         "hardware": hardware(),
         "config": config,
         "summary": read_json(results / "summary.json"),

@@ -70,3 +70,10 @@ def test_a_record_says_what_made_it_and_not_where(tmp_path: Path, monkeypatch, c
     assert set(written["hardware"]) == {"machine", "cores", "gpu", "torch"}
     assert str(tmp_path) not in out.read_text()
     assert capsys.readouterr().out == TABLES + "\n"
+
+
+def test_the_envelope_of_a_benchmark_says_what_made_its_rows():
+    made = record.envelope("throughput", "python -m benchmarks.throughput", {"unroll": 1}, [{"method": "sama"}])
+    assert list(made) == ["benchmark", "command", "commit", "hardware", "settings", "rows"]
+    assert len(made["commit"].removesuffix("-dirty")) == 40
+    assert made["hardware"] == record.hardware() and made["rows"] == [{"method": "sama"}]

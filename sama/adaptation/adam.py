@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from sama.adaptation.quotient import quotient
 from sama.adaptation.step import LastStep, coupled_decay, full
 
 
@@ -19,23 +18,22 @@ def adam(step: LastStep, vector: Tensor) -> Tensor:
     """
     (beta1, beta2), count = step.betas, step.count
     corrected1, corrected2 = 1 - beta1**count, 1 - beta2**count
-    average = step.moment("exp_avg") / corrected1
-    present = step.moment("exp_avg_sq")
+    average, present = step.moment("exp_avg"), step.moment("exp_avg_sq")
     largest = step.moment("max_exp_avg_sq") if step.group["amsgrad"] else present
-    second = largest / corrected2
+    root, scale = largest.sqrt(), corrected2**-0.5
+    denominator = (root * scale).add_(step.option("eps"))
     before = None
     if coupled_decay(step.group):
-        before = full(step.parameter) + step.option("lr") * average / (second.sqrt() + step.option("eps"))
-    slope = 2 * (1 - beta2) * step.gradient(before=before) / corrected2
+        before = full(step.parameter) + average / denominator * (step.option("lr") / corrected1)
+    # in place and without a mask: at the sizes of models time goes into passes over memory, and comparisons take
+    # several times as long as arithmetic on the CPU
+    seen = root.sign()
+    root.add_(torch.finfo(root.dtype).tiny)  # nothing to the root of a positive number
+    product = (average / root).mul_(step.gradient(before=before)).div_(denominator)
     if step.group["amsgrad"]:
-        slope = torch.where(present >= largest, slope, torch.zeros_like(slope))
-    diagonal = quotient(
-        average,
-        (1 - beta1) / corrected1,
-        second,
-        slope,
-        eps=step.option("eps"),
-        evidence=second,
-        exact=step.exact,
-    )
-    return step.sign * step.option("lr") * diagonal * vector
+        product.masked_fill_(present < largest, 0.0)
+    if step.exact:
+        product.mul_(seen)
+    rate = step.sign * step.option("lr") / corrected1
+    product.mul_(-rate * (1 - beta2) / (corrected2 * scale)).add_(rate * (1 - beta1)).mul_(vector).div_(denominator)
+    return product if step.exact else product.mul_(seen)

@@ -97,7 +97,8 @@ class LastStep:
 
     def gradient(self, *, before: Tensor | None = None) -> Tensor:
         """What enters the update: `±g`, plus `weight_decay·θ` where the decay is coupled; θ as before the step."""
-        gradient = self.sign * full(self.raw_gradient)
+        gradient = full(self.raw_gradient)
+        gradient = -gradient if self.group.get("maximize") else gradient
         if not coupled_decay(self.group):
             return gradient
         return gradient.add(

@@ -31,11 +31,7 @@ def renew(results: Path, readme: Path, images: Path) -> None:
     Raises:
         SamaError: a result or a picture is missing, or the README has no such block.
     """
-    text = readme.read_text(encoding="utf-8")
-    head, start, rest = text.partition(START)
-    _, end, tail = rest.partition(END)
-    if not (start and end):
-        raise SamaError(f"{readme}: expected a block between {START} and {END}")
+    between(readme, START, "", END)
     config = load_config([results / "config.yaml"])
     loaded = load(results, config.scores.methods)
     block = numbers(loaded, findings(loaded, config))
@@ -45,7 +41,20 @@ def renew(results: Path, readme: Path, images: Path) -> None:
             raise SamaError(f"{picture}: missing; make the report first")
     for picture in pictures:
         copy(picture, images / picture.name)
-    write_text(readme, f"{head}{START}\n{block}\n{END}{tail}")
+    write_text(readme, between(readme, START, block, END))
+
+
+def between(readme: Path, start: str, block: str, end: str) -> str:
+    """The file's text with `block` for what stands between the lines `start` and `end`.
+
+    Raises:
+        SamaError: it has no such lines.
+    """
+    head, found, rest = readme.read_text(encoding="utf-8").partition(start)
+    _, also, tail = rest.partition(end)
+    if not (found and also):
+        raise SamaError(f"{readme}: expected a block between {start} and {end}")
+    return f"{head}{start}\n{block}\n{end}{tail}"
 
 
 def numbers(results: Results, found: list[str]) -> str:
