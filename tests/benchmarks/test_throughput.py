@@ -136,7 +136,6 @@ def test_the_page_is_self_contained_and_shows_every_benchmark(rows, tmp_path):
 def test_the_readme_has_the_tables_of_the_records_that_are_kept(tmp_path):
     kept = readme.records()
     text = (ROOT / "README.md").read_text()
-    assert "throughput" in {record["benchmark"] for record in kept}
     assert f"{readme.START}\n{readme.block(kept)}\n{readme.END}" in text, "run python -m benchmarks.readme"
     (tmp_path / "README.md").write_text("no block")
     with pytest.raises(SamaError, match="expected a block between"):

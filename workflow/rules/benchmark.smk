@@ -18,8 +18,8 @@ rule benchmark_throughput:
     resources:
         mem_mb=4000,
     shell:
-        "exec python -m benchmarks.throughput {output} --threads 1 --examples 16 4 64 --unroll 1 5 10"
-        " --shapes bert_4x256 bert_2x128 bert_6x384 test_resnet --rounds 7 --seconds 35 &> {log}"
+        "exec python -m benchmarks.throughput {output} --threads 1 --examples 16 4 48 --unroll 1 5 10"
+        " --shapes bert_4x256 bert_2x128 bert_6x384 test_resnet --rounds 5 --seconds 25 &> {log}"
 
 
 rule benchmark_scaling:
