@@ -348,7 +348,7 @@ def test_the_exported_model_is_one_that_transformers_reads(data, results, tmp_pa
     ],
 )
 def test_what_does_not_fit_is_one_line(data, tmp_path, monkeypatch, changes, method, message):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read at import
     with pytest.raises(SamaError, match=message) as caught:
         finetuned(data, tmp_path / "out", method, config(**changes))
     assert "\n" not in str(caught.value)

@@ -185,7 +185,7 @@ def one(number: int, row: dict[str, Any]) -> dict[str, Any] | None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_learned_from_is_one_line(tmp_path, monkeypatch, settings, part, edit, message):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read at import
     edited(written(tmp_path / "source") / f"{part}.jsonl", edit)
     with pytest.raises(SamaError, match=message) as caught:
         prepared_from(tmp_path, settings)
