@@ -25,6 +25,7 @@ Rules
   `clip_factor` multiplies the result by it. LAMB clips by itself and is treated in the same way.
 """
 
+from collections import Counter
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 
@@ -108,7 +109,8 @@ def adapt(
         before: `remember(optimizer)` from before that step; some closed forms do without it and say so if not.
         clip_factor: what ∂L/∂θ was multiplied by to become that gradient.
         exact: closed forms give the formula's limit where there is no evidence.
-        consume: take each x out of `vector` as soon as it was used, so that its memory can go.
+        consume: take each x out of `vector` as soon as it was used, so that its memory can go; a large one that shares
+            its memory with no other is written over with its product.
 
     Returns:
         name -> `Dᵀ x`, new tensors.
@@ -117,7 +119,7 @@ def adapt(
         ValueError: nothing serves the optimizer; it does not hold one of the parameters, took no step, or `before` is
             needed; a gradient is sparse or complex.
     """
-    rule = rule_of(optimizer)
+    rule, large = rule_of(optimizer), set[str]()
     kind = type(optimizer).__name__
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     for name in vector:
@@ -137,6 +139,7 @@ def adapt(
             warn_of_zero(optimizer)
         adapted, every = {}, list(gradients.values())
         part = max(SMALL, sum(x.numel() for x in vector.values()) // PARTS)
+        owners = Counter(_memory(x) for x in vector.values())  # of a sum, autograd gives both terms one gradient
         for name in list(vector):
             x = vector.pop(name) if consume else vector[name]
             parameter = parameters[name]
@@ -154,10 +157,15 @@ def adapt(
                 None if before is None else id(parameter) in before.fresh,
                 exact,
             )
-            adapted[name] = _in_parts(rule.form, step, x, part if rule.coordinatewise else x.numel())
+            if rule.coordinatewise and x.numel() > part and type(x) is Tensor:  # a sharded one is taken whole
+                own = consume and owners[_memory(x)] == 1 and x.is_contiguous()
+                adapted[name] = _in_parts(rule.form, step, x, part, x if own else torch.empty_like(x))
+                large.add(name)
+            else:
+                adapted[name] = rule.form(step, x).to(x.dtype)
     if isinstance(clip_factor, Tensor) or clip_factor != 1.0:
-        for name in adapted:  # one after the other for the memory, and not in place: a form may hand x back
-            adapted[name] = clip_factor * adapted[name]
+        for name in adapted:  # one after the other for the memory; a form may hand x back, which is not ours to change
+            adapted[name] = adapted[name].mul_(clip_factor) if name in large else clip_factor * adapted[name]
     return adapted
 
 
@@ -165,15 +173,18 @@ PARTS, SMALL = 128, 2**15
 """A closed form sees one of so many parts of all coordinates at a time, or so many coordinates if that is more."""
 
 
-def _in_parts(form: Form, step: LastStep, x: Tensor, size: int) -> Tensor:
-    """`form(step, x)`, some rows with about `size` coordinates at a time; a sharded tensor is taken whole."""
-    if x.numel() <= size or type(x) is not Tensor:
-        return form(step, x).to(x.dtype)
-    product, count = torch.empty_like(x), max(1, size * len(x) // x.numel())
+def _memory(x: Tensor) -> int:
+    """Where a tensor's storage begins; a sharded one is nobody else's."""
+    return x.untyped_storage().data_ptr() if type(x) is Tensor else id(x)
+
+
+def _in_parts(form: Form, step: LastStep, x: Tensor, size: int, out: Tensor) -> Tensor:
+    """`form(step, x)`, some rows with about `size` coordinates at a time, written to `out`, which may be x."""
+    count = max(1, size * len(x) // x.numel())
     for start in range(0, len(x), count):
         rows = slice(start, start + count)
-        product[rows] = form(step.rows(rows), x[rows])
-    return product
+        out[rows] = form(step.rows(rows), x[rows])
+    return out
 
 
 def _by_a_copy(

@@ -157,6 +157,24 @@ def test_consumed_vectors_can_go(kind):
     assert not vector
 
 
+@pytest.mark.parametrize("clip_factor", [1.0, 0.25])
+def test_a_large_consumed_vector_is_written_over_unless_another_shares_its_memory(clip_factor, monkeypatch):
+    monkeypatch.setattr("sama.adaptation.SMALL", 3)
+    parameters = {name: torch.nn.Parameter(torch.randn(4, 2)) for name in "abc"}
+    optimizer = torch.optim.Adam(parameters.values(), lr=0.1)
+    for parameter in parameters.values():
+        parameter.grad = torch.randn(4, 2)
+    optimizer.step()
+    gradients = {name: parameter.grad for name, parameter in parameters.items()}
+    shared, alone = torch.randn(4, 2), torch.randn(4, 2)
+    vector = {"a": shared, "b": shared, "c": alone}
+    expected = adapt(optimizer, parameters, gradients, {name: x.clone() for name, x in vector.items()})
+    found = adapt(optimizer, parameters, gradients, vector, clip_factor=clip_factor, consume=True)
+    for name in "abc":
+        torch.testing.assert_close(found[name], clip_factor * expected[name], rtol=0, atol=0)
+    assert found["c"] is alone
+
+
 def test_the_clip_factor_is_a_constant():
     last = Last(torch.optim.Adam, [{}, {}], 3)
     before = last.take()
