@@ -17,12 +17,14 @@ from sama.report.readme import between, markdown
 START = "<!-- benchmarks: written by `python -m benchmarks.readme` -->"
 END = "<!-- end of benchmarks -->"
 RESULTS = Path(__file__).parent / "results"
+ORDER = ("throughput", "peers", "scaling", "slow_link")
 
 
 def records(results: Path = RESULTS) -> list[Record]:
-    """What benchmarks wrote, by folder and name."""
+    """What benchmarks wrote, by kind, folder and name."""
     found = [read_json(path) for path in sorted(results.glob("*/*.json"))]
-    return [record for record in found if "benchmark" in record]
+    kept = [record for record in found if record.get("benchmark") in ORDER]
+    return sorted(kept, key=lambda record: ORDER.index(record["benchmark"]))
 
 
 def block(kept: Sequence[Record]) -> str:

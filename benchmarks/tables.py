@@ -103,8 +103,8 @@ def throughput_growth(record: Record) -> Table:
     for method in methods:
         line = [Cell(method)]
         for rows in found:
-            row = next(row for row in rows if row["method"] == method)
-            line.append(Cell(ratios(row)))
+            row = next((row for row in rows if row["method"] == method), None)  # no attention, no kernels to choose from
+            line.append(Cell("–" if row is None else ratios(row)))
         lines.append(line)
     header = [
         "Method",
