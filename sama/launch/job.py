@@ -128,9 +128,17 @@ def finished(folder: Path, tasks: int) -> Outcome | None:
 
 
 def outcomes_of(folder: Path, job_id: str, tasks: int) -> list[Any]:
-    """For each task of a job what it returned, or its traceback; None while it has not ended."""
-    paths = [folder / f"{job_id}_{task}_result.pkl" for task in range(tasks)]
-    return [pickle.loads(path.read_bytes())[1] if path.exists() else None for path in paths]
+    """For each task of a job what it returned, or its traceback; None while it has not ended, or if that is torn."""
+    return [_outcome(folder / f"{job_id}_{task}_result.pkl") for task in range(tasks)]
+
+
+def _outcome(path: Path) -> Any:
+    try:
+        return pickle.loads(path.read_bytes())[1]
+    except FileNotFoundError:
+        return None
+    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, ValueError):
+        return None  # a lost disk or node left it so, or another version of ours wrote it: no proof of a result
 
 
 def _stand(outcome: Outcome) -> bool:
