@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sama import cli, guard
+from sama.errors import SamaError
 from sama.launch import arrays, queue
 from sama.launch import job as jobs
 from sama.launch.following import Resources, Tail, deaf, tell, terminate
@@ -51,6 +52,7 @@ class _Launch:
         self.tasks = resources.nodes * resources.tasks_per_node
         self.retries = Retries(resources)
         self.job_id: str | None = None
+        self.failed = ""  # what became of the job before this one
 
     def run(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -61,6 +63,8 @@ class _Launch:
                 code = self._follow()
                 if code is not None:
                     return code
+        except SamaError as error:  # the reason is that failure, not that it could not be tried again
+            raise SamaError(f"{self.failed}; not tried again: {error}" if self.failed else str(error)) from error
         except (KeyboardInterrupt, SystemExit):
             if self.job_id is not None:
                 _cancel(self.job_id)
@@ -171,6 +175,7 @@ class _Launch:
         again = self.retries.take(failure.kind, self.resources)
         if again is not None:
             more = "" if again == self.resources else f" with {again.memory_mb} MB"
+            self.failed = f"job {job_id} ({self.name.stage}) {failure.said} [{failure.log}]"
             tell(f"job {job_id} ({self.name.stage}) {failure.said}; another goes on{more} [{failure.log}]")
             self.resources = again
             return None
