@@ -6,6 +6,7 @@ launcher may be killed at any moment, and called again. What an instant between 
 holds back: jobs of one name run one after the other (`singleton`), and the later finds the result of the first.
 """
 
+import shutil
 import signal
 import sys
 import time
@@ -58,9 +59,9 @@ class _Launch:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             while True:
-                if self._claim():
-                    return 0
-                code = self._follow()
+                code = 0 if self._claim() else self._follow()
+                if code == 0:
+                    shutil.rmtree(self.folder / jobs.KEPT, ignore_errors=True)
                 if code is not None:
                     return code
         except SamaError as error:  # the reason is that failure, not that it could not be tried again
