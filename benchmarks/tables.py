@@ -103,7 +103,8 @@ def throughput_growth(record: Record) -> Table:
     for method in methods:
         line = [Cell(method)]
         for rows in found:
-            row = next((row for row in rows if row["method"] == method), None)  # no attention, no kernels to choose from
+            # without attention there are no kernels to choose from
+            row = next((row for row in rows if row["method"] == method), None)
             line.append(Cell("–" if row is None else ratios(row)))
         lines.append(line)
     header = [

@@ -5,6 +5,7 @@ partition one small job is sent to it, which says what a node sees.
 """
 
 import fcntl
+import os
 import shutil
 import sys
 import uuid
@@ -104,7 +105,11 @@ def _data(config: Config | TextsConfig) -> Iterator[Finding]:
 
 
 def _server() -> Iterator[Finding]:
-    place = tracking.server()
+    place, named = tracking.server(), os.environ.get("MLFLOW_TRACKING_URI")
+    if place is None and named:
+        text = f"MLFLOW_TRACKING_URI={named} is not used, expected http://HOST:PORT (unset: mlflow.db in this folder)"
+        yield Finding("mend", "tracking", text)
+        return
     if place is None:
         yield Finding("ok", "tracking", "mlflow.db in this folder; MLFLOW_TRACKING_URI=http://… names a server instead")
         return

@@ -95,6 +95,14 @@ def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.endswith("jobs run without it, and are mirrored when it is back")
 
 
+@pytest.mark.parametrize("named", ["htp://127.0.0.1:5000", "127.0.0.1:5000"])
+def test_a_server_whose_name_nobody_understands(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    state, text = found(configured())["tracking"]
+    assert state == "mend"
+    assert text.startswith(f"MLFLOW_TRACKING_URI={named} is not used, expected http://HOST:PORT")
+
+
 def test_no_slurm_here(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (alone / "bin").mkdir()
     monkeypatch.setenv("PATH", str(alone / "bin"))

@@ -71,6 +71,8 @@ def test_a_task_in_the_queue_has_the_name_of_its_cell(tmp_path: Path, group: arr
         Queued("7_1", "RUNNING", group.name, str(array)),
         Queued("7_2", "RUNNING", group.name, str(array)),
         Queued("8_0", "RUNNING", "another's", ""),
+        Queued("8_1", "RUNNING", "another's", "a long story " * 40),
+        Queued("8_2", "RUNNING", "another's", str(array / arrays.CELLS)),
         Queued("9", "RUNNING", "sama-toy-x", "place"),
     ]
     mine = Queued("7_1", "RUNNING", cells[1].name, cells[1].place, group.name)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sama.errors import SamaError
 from sama.launch import queue
 from sama.launch.queue import Memory, State
 
@@ -66,3 +67,20 @@ def test_memory_is_read_from_the_accounting(
     assert queue.memory("7") == expected
     program.write_text("#!/bin/sh\necho 'FAILED|9:0|1M|2M'; exit 1\n")
     assert queue.memory("7") == Memory()
+
+
+def test_a_queue_that_cannot_be_read_for_a_moment_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "squeue"
+    asked = tmp_path / "asked"
+    third = f"echo >> {asked}; [ $(wc -l < {asked}) -ge 3 ] || {{ echo no controller >&2; exit 1; }}"
+    program.write_text(f"#!/bin/sh\n{third}\necho '7|2|RUNNING|name|place'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(queue, "PAUSES", (0.01, 0.01))
+    assert queue.ours() == [queue.Queued("7_2", "RUNNING", "name", "place")]
+    asked.unlink()
+    monkeypatch.setattr(queue, "PAUSES", (0.01,))
+    with pytest.raises(SamaError, match=r"squeue: the queue cannot be read \(no controller\)"):
+        queue.ours()

@@ -66,9 +66,10 @@ def launch(config: Config | TextsConfig, stage: str, logs: str, threads: int, re
 
 
 def begin(settings: Path, text: str) -> None:
-    """Hold the folder and save the configuration of the run beside its results, or stop with one line."""
+    """Hold the folder, let jobs of a dead run end, save the configuration beside the results; or stop with one line."""
     try:
         guard.hold_folder()
+        guard.wait_for_jobs()  # of a run that was killed, and whose last processes have not seen it yet
         write_text(settings, text)
     except SamaError as error:
         sys.exit(f"sama: {error}")

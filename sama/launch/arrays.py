@@ -222,5 +222,5 @@ def _is_locked(descriptor: int, kind: int = fcntl.LOCK_SH) -> bool:
 def _cells(path: Path) -> list[Cell]:
     try:
         return [Cell.read(each) for each in json.loads(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        return []  # another's array
+    except (OSError, ValueError):
+        return []  # another's array, whose comment may be anything

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sama import cli, files, guard, interruption
 from sama.launch.naming import OUTPUTS, options
 
 SUBMISSION = "submission.pkl"
+KEPT = "kept"  # links to the results of a job, by their hashes, until a launcher has seen them
 _code = 0
 
 
@@ -78,7 +79,10 @@ class SlurmJob:
                 _code = cli.run(self.arguments)
             except interruption.Interrupted:
                 requeue()
-        return Outcome(_code, {str(path): files.sha256(path) for path in self._outputs()})
+        outcome = Outcome(_code, {str(path): files.sha256(path) for path in self._outputs()})
+        if _code == 0:
+            _keep(outcome, Path(self.folder, KEPT))
+        return outcome
 
     def _outputs(self) -> set[Path]:
         named = (Path(value) for option, value in options(self.arguments[1:]) if option in OUTPUTS)
@@ -122,19 +126,47 @@ def finished(folder: Path, tasks: int) -> Outcome | None:
     """The outcome of a job in this folder of which every task succeeded and whose outputs still stand; None without."""
     for first in sorted(folder.glob("*_0_result.pkl")):
         outcomes = outcomes_of(folder, first.name.removesuffix("_0_result.pkl"), tasks)
-        if all(isinstance(each, Outcome) and each.code == 0 and _stand(each) for each in outcomes):
+        kept = folder / KEPT
+        if all(isinstance(each, Outcome) and each.code == 0 and _stand(each, kept) for each in outcomes):
             return outcomes[0]
     return None
 
 
 def outcomes_of(folder: Path, job_id: str, tasks: int) -> list[Any]:
-    """For each task of a job what it returned, or its traceback; None while it has not ended."""
-    paths = [folder / f"{job_id}_{task}_result.pkl" for task in range(tasks)]
-    return [pickle.loads(path.read_bytes())[1] if path.exists() else None for path in paths]
+    """For each task of a job what it returned, or its traceback; None while it has not ended, or if that is torn."""
+    return [_outcome(folder / f"{job_id}_{task}_result.pkl") for task in range(tasks)]
 
 
-def _stand(outcome: Outcome) -> bool:
-    return all(Path(path).is_file() and files.sha256(Path(path)) == was for path, was in outcome.outputs.items())
+def _outcome(path: Path) -> Any:
+    try:
+        return pickle.loads(path.read_bytes())[1]
+    except FileNotFoundError:
+        return None
+    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, ValueError):
+        return None  # a lost disk or node left it so, or another version of ours wrote it: no proof of a result
+
+
+def _keep(outcome: Outcome, kept: Path) -> None:
+    """Link the results: Snakemake deletes those of a job whose end it did not live to see, before it asks again."""
+    for path, was in outcome.outputs.items():
+        with suppress(OSError):  # it is there already, or cannot be linked: then the job would run again
+            kept.mkdir(exist_ok=True)
+            (kept / was).hardlink_to(path)
+
+
+def _stand(outcome: Outcome, kept: Path) -> bool:
+    return all(_stands(Path(path), was, kept / was) for path, was in outcome.outputs.items())
+
+
+def _stands(path: Path, was: str, link: Path) -> bool:
+    """Whether the file is as the job left it; a missing one is put back if it can be."""
+    if path.exists() or not link.exists():
+        return path.is_file() and files.sha256(path) == was
+    if files.sha256(link) != was:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.copy(link, path)
+    return True
 
 
 def main() -> None:

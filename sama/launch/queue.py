@@ -4,6 +4,7 @@ import os
 import pwd
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ FINAL = {
 UNKNOWN = "UNKNOWN"  # the controller does not answer
 GONE = "GONE"  # the controller has forgotten the job
 SECONDS = 120
+PAUSES = (1.0, 4.0, 10.0, 30.0)  # before the queue is asked again: a controller may be restarted, or busy
 # as slurmstepd and srun say it, with cgroups and without; a program's own words prove nothing
 OUT_OF_MEMORY = re.compile(r"^(srun|slurmstepd)\S*: .*(oom.?kill|exceeded .*memory limit|out of memory)", re.I | re.M)
 EXIT_OUT_OF_MEMORY = "0:125"
@@ -99,9 +101,15 @@ def ours() -> list[Queued]:
     """Our jobs in the queue, in every state but the final ones.
 
     Raises:
-        SamaError: the controller cannot be asked.
+        SamaError: the controller cannot be asked, not even after PAUSES.
     """
-    answer = ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%F|%K|%T|%j|%k")
+    command = ("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%F|%K|%T|%j|%k")
+    answer = ask(*command)
+    for pause in PAUSES:
+        if answer.returncode == 0:
+            break
+        time.sleep(pause)
+        answer = ask(*command)
     if answer.returncode:
         raise SamaError(f"squeue: the queue cannot be read ({last_line(answer.stderr)})")
     lines = [line.split("|", 4) for line in answer.stdout.splitlines() if line.count("|") >= 4]

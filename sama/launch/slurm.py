@@ -6,6 +6,7 @@ launcher may be killed at any moment, and called again. What an instant between 
 holds back: jobs of one name run one after the other (`singleton`), and the later finds the result of the first.
 """
 
+import shutil
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sama import cli, guard
+from sama.errors import SamaError
 from sama.launch import arrays, queue
 from sama.launch import job as jobs
 from sama.launch.following import Resources, Tail, deaf, tell, terminate
@@ -51,16 +53,19 @@ class _Launch:
         self.tasks = resources.nodes * resources.tasks_per_node
         self.retries = Retries(resources)
         self.job_id: str | None = None
+        self.failed = ""  # what became of the job before this one
 
     def run(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             while True:
-                if self._claim():
-                    return 0
-                code = self._follow()
+                code = 0 if self._claim() else self._follow()
+                if code == 0:
+                    shutil.rmtree(self.folder / jobs.KEPT, ignore_errors=True)
                 if code is not None:
                     return code
+        except SamaError as error:  # the reason is that failure, not that it could not be tried again
+            raise SamaError(f"{self.failed}; not tried again: {error}" if self.failed else str(error)) from error
         except (KeyboardInterrupt, SystemExit):
             if self.job_id is not None:
                 _cancel(self.job_id)
@@ -171,6 +176,7 @@ class _Launch:
         again = self.retries.take(failure.kind, self.resources)
         if again is not None:
             more = "" if again == self.resources else f" with {again.memory_mb} MB"
+            self.failed = f"job {job_id} ({self.name.stage}) {failure.said} [{failure.log}]"
             tell(f"job {job_id} ({self.name.stage}) {failure.said}; another goes on{more} [{failure.log}]")
             self.resources = again
             return None

@@ -6,6 +6,7 @@ queue all that was submitted. To wait takes nothing from here: a launcher that s
 
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from submitit.helpers import clean_env
 from sama import cli, guard
 from sama.errors import SamaError
 from sama.files import write_json
-from sama.launch import arrays, queue
+from sama.launch import arrays
 from sama.launch import job as jobs
 from sama.launch.following import Resources
 
@@ -124,8 +125,13 @@ def _sbatch(folder: Path, submitting: Path, given: dict[str, Any]) -> str:
         try:
             return executor._submit_command(executor._submitit_command_str).job_id
         except (FailedJobError, FailedSubmissionError) as error:
-            said = queue.last_line(str(error)).removeprefix("sbatch: ")
-            raise SamaError(f"sbatch refused the job: {said}") from error
+            raise SamaError(f"sbatch refused the job: {refusal(str(error))}") from error
+
+
+def refusal(said: str) -> str:
+    """What sbatch says, in one line: its last one is the general case, the ones before it name what is wrong."""
+    lines = [re.sub(r"^sbatch: (error: )?", "", line.strip()) for line in said.splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(lines)) or "no reason given"
 
 
 def _note(cell: arrays.Cell, job_id: str) -> None:

@@ -15,7 +15,7 @@ from sama.config import (
 )
 from sama.data.text_manifest import TextDataset, load
 from sama.errors import SamaError
-from sama.files import read_json, sha256, write_json, write_parquet
+from sama.files import copy, read_json, sha256, write_json, write_parquet
 from sama.finetuning import METHODS
 from sama.stages._common import Run, device_of, machine_key, require_one_a_seed, save_weights
 from sama.stages._text_sections import Sections, chosen
@@ -41,8 +41,9 @@ def run(
 ) -> None:
     """Finetune a text classifier by one method on the training texts of a seed, or of several, one after another.
 
-    Several seeds share a process, whose start may take longer than a training. Those whose results an earlier run has
-    left, by the same code from the same inputs, are not trained again.
+    Several seeds share a process, whose start may take longer than a training. Those that an earlier run has trained,
+    by the same code from the same inputs, are not trained again: their results stay in `work`, and are copied to `out`
+    when all are there.
 
     Args:
         texts: texts.parquet of `sama prepare-texts`; a small BERT's tokenizer stands beside it.
@@ -52,7 +53,8 @@ def run(
         method: which.
         out: folder of each seed for model.safetensors, metrics.jsonl, summary.json, and weights.parquet of a meta
             method.
-        work: folder for the checkpoint and the growing metrics; an interrupted run continues from it.
+        work: folder for the checkpoint and the growing metrics, and of several seeds for the results of each; an
+            interrupted run continues from it.
         seed: of the new weights, order of the texts, dropout.
         data: the measure, and which weak labels are learned from.
         model: the encoder.
@@ -71,10 +73,11 @@ def run(
     overlay = {} if tuning is None else chosen(tuning)
     sections = Sections(data, model, training, meta, finetuning).tuned(overlay)
     device = device_of(runtime)
-    for number, path, folder in zip(seed, manifest, out, strict=True):
+    together = len(seed) > 1
+    results = tuple(work / f"results_seed{number}" for number in seed) if together else out
+    for number, path, folder in zip(seed, manifest, results, strict=True):
         dataset = load(texts, path)
         key = sections.key("finetune", number, dataset, method)
-        together = len(seed) > 1
         record = work / f"seed{number}.json"
         if together and record.exists() and read_json(record) == _made(folder, machine_key(key, device)):
             continue
@@ -102,14 +105,20 @@ def run(
             state.finish(folder / "metrics.jsonl")
         if together:
             write_json(record, _made(folder, machine_key(key, device)))
+    if together:
+        for folder, target in zip(results, out, strict=True):
+            for file in _files(folder):
+                copy(file, target / file.name)
 
 
 def _made(folder: Path, key: str) -> dict[str, str]:
     """What says that the results in `folder` are those of a run."""
-    return {
-        "key": key,
-        **{file.name: sha256(file) for file in sorted(folder.glob("*")) if not file.name.startswith(".")},
-    }
+    return {"key": key, **{file.name: sha256(file) for file in _files(folder)}}
+
+
+def _files(folder: Path) -> list[Path]:
+    """Those that are whole."""
+    return [file for file in sorted(folder.glob("*")) if not file.name.startswith(".")]
 
 
 def _weights(dataset: TextDataset, watched: dict[str, np.ndarray]) -> pd.DataFrame:

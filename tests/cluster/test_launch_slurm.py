@@ -89,6 +89,21 @@ def test_job_outlives_its_launcher_and_is_joined(toy: Toy, slurm: Slurm, killed:
     assert begun(toy) == 1
 
 
+def test_job_that_ended_with_nobody_waiting_is_not_run_again(toy: Toy, slurm: Slurm) -> None:
+    """Not even where its result is deleted, as Snakemake does if it was killed too."""
+    launcher = toy.start(PYTHON, "program.py", *WAIT, **slurm.environment)
+    toy.wait_asleep()
+    launcher.kill()
+    (toy.folder / "go").touch()
+    wait_until(lambda: queue(slurm, toy) == {}, "the job to end", seconds=60)
+    before = (toy.folder / "out.txt").read_text()
+    (toy.folder / "out.txt").unlink()
+    again = toy.run(*WAIT, **slurm.environment)
+    assert "finished before" in again.stderr
+    assert (again.returncode, begun(toy), (toy.folder / "out.txt").read_text()) == (0, 1, before)
+    assert not list(toy.folder.glob("logs/slurm/toy/*/kept"))
+
+
 def test_job_that_writes_to_the_same_place_from_other_inputs_is_cancelled(toy: Toy, slurm: Slurm) -> None:
     launcher = toy.start(PYTHON, "program.py", *WAIT, **slurm.environment)
     toy.wait_asleep()

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from tests.cluster.slurm import Slurm
+from tests.toy_pipeline import wait_until
 from tests.workflow.clones import EXPERIMENT, MINIATURE, ROOT, Clone, miniature
 
 LAUNCHED = {"kind": "slurm", "stages": ["prepare", "meta_train", "retrain", "evaluate"]}
@@ -30,13 +32,27 @@ def same(on_slurm: Path, on_cores: Path) -> int:
     return sum(name.suffix == ".safetensors" for name in names)
 
 
-def on_slurm(clone: Clone, slurm: Slurm, *wanted: str, more: Sequence[str] = ()) -> None:
-    """Run the workflow as the README says for a cluster."""
+def started(clone: Clone, slurm: Slurm, *wanted: str, more: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """The workflow, as the README says for a cluster, in a session of its own."""
     command = ["snakemake", *wanted, "--workflow-profile", "profiles/slurm", "--quiet", "rules", *more]
     environment = {**os.environ, **slurm.environment, "PYTHONPATH": str(clone.folder)}
     environment["PATH"] = f"{Path(clone.python).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(command, cwd=clone.folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return subprocess.Popen(
+        command,
+        cwd=clone.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def on_slurm(clone: Clone, slurm: Slurm, *wanted: str, more: Sequence[str] = ()) -> None:
+    """Run the workflow to its end."""
+    process = started(clone, slurm, *wanted, more=more)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said[-6000:]
 
 
 def jobs(clone: Clone) -> dict[str, int]:
@@ -80,3 +96,20 @@ def test_the_default_experiment_on_slurm_gives_the_bytes_of_two_cores(slurm: Slu
     cells = 2 + methods * len(config["selection"]["pruning_ratios"])
     assert jobs(clone) == {"meta-train": seeds, "score": seeds * methods, "retrain": seeds * cells}
     assert MINIATURE["experiment"] == config["experiment"]
+
+
+@pytest.mark.long
+def test_killed_with_all_its_launchers_it_goes_on_and_no_job_runs_twice(slurm: Slurm, tmp_path: Path) -> None:
+    clone = miniature(tmp_path)
+    wanted = f"results/{EXPERIMENT}/models/seed0/full/summary.json"
+    killed = started(clone, slurm, wanted)
+    try:
+        wait_until(lambda: jobs(clone) == {"retrain": 1}, "the job", seconds=120)
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+    results = clone.folder / "logs" / EXPERIMENT / "slurm" / "retrain"
+    wait_until(lambda: len(list(results.glob("*/*_result.pkl"))) == 1, "the job to end", seconds=120)
+    on_slurm(clone, slurm, wanted)
+    assert (clone.folder / wanted).exists()
+    assert len(list(results.glob("*/*_result.pkl"))) == 1

@@ -21,7 +21,7 @@ def run(*, out: Path, how: str) -> None:
         print(os.environ["SLURMD_NODENAME"], file=stream)
     if how == "exception":
         raise RuntimeError("a mistake of ours")
-    if how == "greedy":
+    if how in ("greedy", "huge"):
         held = b"x" * (300 << 20)
         time.sleep(4)
     if how in ("cancelled", "lost"):
@@ -77,6 +77,16 @@ def test_each_kind_of_failure_has_its_retries(folder: Toy, slurm: Slurm) -> None
     assert (greedy.returncode, len(runs(folder, "greedy"))) == (0, 2), said[greedy]
     assert re.search(r"ran out of memory.*; another goes on with 1000 MB \[.*_0_log.err\]", said[greedy])
     assert (folder.folder / "greedy").read_text() == "greedy"
+
+
+@pytest.mark.long
+def test_a_retry_that_slurm_refuses_leaves_the_reason_of_the_failure(folder: Toy, slurm: Slurm) -> None:
+    _, errors = start(folder, slurm, "huge", "--memory-factor", "1000").communicate(timeout=120)
+    assert len(runs(folder, "huge")) == 1
+    said = (
+        r"sama launch: job \d+ \(toy\) ran out of memory .*_0_log.err\]; not tried again: sbatch refused the job: Mem.*"
+    )
+    assert re.fullmatch(said, errors.splitlines()[-1]), errors
 
 
 @pytest.mark.long

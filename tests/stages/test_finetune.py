@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -105,9 +106,14 @@ def test_seeds_that_share_a_process_are_trained_as_alone_and_none_twice(data, tm
         alone = finetuned(data, tmp_path / f"alone{seed}", "meta_r", seed=seed, manifest=manifest)
         assert alone == three[seed]
     trained.clear()
-    (tmp_path / "seed1" / "metrics.jsonl").write_text("edited\n")
+    (tmp_path / "work" / "results_seed1" / "metrics.jsonl").write_text("edited\n")
     assert together(0, 1) == both
     assert trained == [1]
+    trained.clear()
+    for seed in (0, 1):  # as Snakemake does before it starts a job again
+        shutil.rmtree(tmp_path / f"seed{seed}")
+    assert together(0, 1) == both
+    assert trained == []
     trained.clear()
     monkeypatch.setattr(finetune, "machine_key", lambda key, device: f"other code {key}")
     assert together(0, 1) == both

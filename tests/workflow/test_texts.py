@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,22 @@ def test_another_method_runs_what_is_new(done: Clone, tmp_path: Path) -> None:
     models = [line for line in text.splitlines() if line.strip().startswith("output:") and "model.safetensors" in line]
     assert ["clean_only" in line for line in models] == [True]
     assert "rule prepare_texts:" not in text
+
+
+@pytest.mark.long
+def test_results_of_before_are_not_taken_for_those_of_a_job_that_failed(tmp_path: Path) -> None:
+    clone = miniature(tmp_path)
+    wanted = ("results/synthetic_texts/models/seed0/majority_vote/summary.json",)
+    target = (*wanted, "--quiet", "rules", *ON_TEXTS)
+    clone.run("snakemake", "--cores", "1", *target)
+    module = clone.folder / "sama" / "stages" / "finetune.py"
+    module.write_text(f"{module.read_text()}# another version\n")
+    work = clone.folder / "checkpoints" / "synthetic_texts" / "finetune_seeds_majority_vote"
+    shutil.rmtree(work, ignore_errors=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    work.touch()  # no folder: the stage fails
+    assert clone.attempt("snakemake", "--cores", "1", *target).returncode == 1
+    assert "finetune" in clone.wanted(*target)
 
 
 @pytest.mark.long

@@ -94,11 +94,12 @@ rule tune:
 
 
 def finetuned(file):
-    """A file of a finetuning. Where a job has all seeds, those that stand are its own to replace."""
+    """A file of a finetuning."""
+    # not update(): when such a job fails, Snakemake puts the files of before back with a new time, and takes them for new
     path = of_job(f"{RESULTS}/models/seed{{seed}}/{{method}}/{file}")
     if file == "model.safetensors" and not CONFIG.finetuning.keep_models:
         path = temp(path)  # may be too large to keep
-    return update(path) if TOGETHER else path
+    return path
 
 
 rule finetune:
