@@ -138,11 +138,11 @@ class Iteration:
 
 
 def plain_step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, kernels: Callable[[], Any]) -> None:
-    """A training step as everybody writes it."""
-    optimizer.zero_grad(set_to_none=True)
+    """A training step as everybody writes it; no gradient outlives it, as in a bilevel loop."""
     with kernels():
         cross_entropy(model(batch.inputs), batch.labels).backward()
     optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def timed(iteration: Callable[[], Any], device: str) -> float:
