@@ -229,8 +229,8 @@ def external(reference: str) -> Peer:
         raise SamaError(f"--peer {reference}: expected module:function")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SamaError(f"--peer {reference}: {error}") from error
+    except Exception as error:  # whatever a module of others does when it is imported
+        raise SamaError(f"--peer {reference}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise SamaError(f"--peer {reference}: expected a function of a Task, got a {type(found).__name__}")
     function: Callable[[Task], Any] = found

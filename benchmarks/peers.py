@@ -15,11 +15,11 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import arguments
 from benchmarks.peer_methods import PEERS, Iteration, Peer, external, make_task, ours
 from benchmarks.timing import interleaved, quartiles, ratios
 from benchmarks.workload import Shape, modules, parameter_bytes
@@ -99,8 +99,8 @@ def _version(package: str | None) -> str | None:
 
 def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("out", type=Path, help="JSON file to write")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("out", type=arguments.output, help="JSON file to write")
+    parser.add_argument("--device", type=arguments.device, choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--peer", action="append", default=[], help="module:function of your own; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     given = parser.parse_args(words)

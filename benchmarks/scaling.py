@@ -15,13 +15,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from benchmarks import arguments
 from benchmarks.memory import peak_of, size
 from benchmarks.processes import Traffic, run
 from benchmarks.timing import interleaved, quartiles, ratios
@@ -170,8 +170,8 @@ def worlds_on(device: str) -> list[int]:
 
 def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("out", type=Path, help="JSON file to write")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("out", type=arguments.output, help="JSON file to write")
+    parser.add_argument("--device", type=arguments.device, choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     given = parser.parse_args(words)
     settings = dict(CUDA if given.device == "cuda" else CPU)

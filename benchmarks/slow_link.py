@@ -19,14 +19,13 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from benchmarks import namespaces
+from benchmarks import arguments, namespaces
 from benchmarks.processes import Traffic, run
 from benchmarks.timing import interleaved, quartiles, ratios
 from benchmarks.workload import Shape, make_loop, parameter_bytes
@@ -165,7 +164,7 @@ def measured(settings: Mapping[str, Any]) -> list[Row]:
 
 def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("out", type=Path, help="JSON file to write")
+    parser.add_argument("out", type=arguments.output, help="JSON file to write")
     parser.add_argument("--quick", action="store_true", help="fewer rates and repeats")
     parser.add_argument("--optional", action="store_true", help="where it is refused, write why and no rows")
     given = parser.parse_args(words)

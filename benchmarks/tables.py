@@ -136,21 +136,31 @@ def throughput(record: Record) -> Table:
         line = [Cell(row["method"]), Cell(row["attention"])]
         if row["status"] == "ok":
             line.append(Cell(f"{row['samples_per_second']:.3g}"))
-            line.append(Cell(f"{row['peak_bytes'] / 1e9:.2f}{times(row, 'memory_ratio')}"))
+            line.append(Cell(f"{row['peak_bytes'] / 1e6:,.0f}{times(row, 'memory_ratio')}"))
+            line.append(Cell("–" if row["copies_above_plain"] is None else f"{row['copies_above_plain']:.2f}"))
         else:
-            line += [Cell(row["status"]), Cell("–")]
+            line += [Cell(row["status"]), Cell("–"), Cell("–")]
         for rows in at.values():
             own = [own for own in measured(rows) if own["method"] == row["method"] and own["time_ratio"] is not None]
-            line.append(Cell(f"{own[0]['time_ratio']:.2f} ({own[0]['flops_ratio']:.2f})" if own else "–"))
+            line.append(Cell(spread_of_time(own[0]) if own else "–"))
         lines.append(line)
     unrolled = [f"Time, unroll {steps}" for steps in at]
-    header = ["Method", "Attention", f"Samples/s, unroll {first[0]['unroll']}", "Peak memory, GB", *unrolled]
+    rate = f"Samples/s, unroll {first[0]['unroll']}"
+    header = ["Method", "Attention", rate, "Peak memory, MB", "Copies above plain", *unrolled]
     note = (
-        f"{place(first[0])}; {record['settings']['optimizer']}, dropout {record['settings']['dropout']:g}; time in "
-        f"multiples of plain training's (in parentheses what the operations say); {rounds(first)} rounds. {KERNELS} "
+        f"{record['settings']['optimizer']}, dropout {record['settings']['dropout']:g}; time in multiples of "
+        f"plain training's of the same round, median and quartiles of {rounds(first)} rounds (in parentheses what the "
+        f"operations say). Copies: peak memory above plain training's, in bytes of the parameters. {KERNELS} "
         f"{machine(record)}: `{record['command']}`"
     )
-    return Table("Throughput and memory", header, lines, [note])
+    return Table(f"Throughput and memory: {place(first[0])}", header, lines, [note])
+
+
+def spread_of_time(row: Row) -> str:
+    """'2.97, 2.87–3.13 (2.66)'; of plain training itself '1'."""
+    if row["method"] == PLAIN:
+        return "1"
+    return f"{row['time_ratio']:.2f}, {row['time_ratio_q1']:.2f}–{row['time_ratio_q3']:.2f} ({row['flops_ratio']:.2f})"
 
 
 def everything(record: Record) -> Table:

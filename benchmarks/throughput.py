@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.arguments import device, output, positive
 from benchmarks.memory import peak_of, size
 from benchmarks.record import envelope, markdown
 from benchmarks.shapes import SHAPES, Optimizer, Shape, reweighting
@@ -138,11 +138,11 @@ class Iteration:
 
 
 def plain_step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, kernels: Callable[[], Any]) -> None:
-    """A training step as everybody writes it."""
-    optimizer.zero_grad(set_to_none=True)
+    """A training step as everybody writes it; no gradient outlives it, as in a bilevel loop."""
     with kernels():
         cross_entropy(model(batch.inputs), batch.labels).backward()
     optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def timed(iteration: Callable[[], Any], device: str) -> float:
@@ -357,13 +357,13 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("out", type=Path, help="JSON file to write")
+    made.add_argument("out", type=output, help="JSON file to write")
     made.add_argument(
         "--shapes", nargs="+", choices=SHAPES, default=["bert_4x256"], help="models (default: bert_4x256)"
     )
-    made.add_argument("--examples", nargs="+", type=int, default=[8], help="examples a batch (default: 8)")
-    made.add_argument("--unroll", nargs="+", type=int, default=[1], help="base steps a meta step (default: 1)")
-    made.add_argument("--length", type=int, help="tokens or pixels (default: the shape's own)")
+    made.add_argument("--examples", nargs="+", type=positive, default=[8], help="examples a batch (default: 8)")
+    made.add_argument("--unroll", nargs="+", type=positive, default=[1], help="base steps a meta step (default: 1)")
+    made.add_argument("--length", type=positive, help="tokens or pixels (default: the shape's own)")
     made.add_argument(
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all; plain is always there"
     )
@@ -373,9 +373,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--dropout", type=float, default=0.0, help="of a text model's hidden layers (default: 0; see above)"
     )
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    made.add_argument("--threads", type=int, default=1, help="of torch on the CPU (default: 1)")
-    made.add_argument("--rounds", type=int, default=7, help="timed iterations a method, at most (default: 7)")
+    made.add_argument("--device", type=device, choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    made.add_argument("--threads", type=positive, default=1, help="of torch on the CPU (default: 1)")
+    made.add_argument("--rounds", type=positive, default=7, help="timed iterations a method, at most (default: 7)")
     made.add_argument("--seconds", type=float, default=60.0, help="for a cell; 3 rounds are taken anyhow (default: 60)")
     return made
 
@@ -410,8 +410,11 @@ def shown(found: Sequence[Mapping[str, Any]]) -> str:
         if own["status"] != "ok":
             lines.append([own["method"], own["attention"], own["status"], *[""] * 5])
             continue
-        ratio = "{time_ratio:.2f} ({time_ratio_q1:.2f}-{time_ratio_q3:.2f})".format_map(own)
-        numbers = [f"{own['flops_ratio']:.2f}", f"{own['peak_bytes'] / 1e6:.1f}", f"{own['copies_above_plain']:.2f}"]
+        ratio, operations, copies = "", "", ""
+        if own["time_ratio"] is not None:  # memory sufficed for plain training too
+            ratio = "{time_ratio:.2f} ({time_ratio_q1:.2f}-{time_ratio_q3:.2f})".format_map(own)
+            operations, copies = f"{own['flops_ratio']:.2f}", f"{own['copies_above_plain']:.2f}"
+        numbers = [operations, f"{own['peak_bytes'] / 1e6:.1f}", copies]
         times = [f"{own['seconds']:.3g}", f"{own['samples_per_second']:.3g}"]
         lines.append([own["method"], own["attention"], *times, ratio, *numbers])
     return head + markdown(lines)

@@ -118,6 +118,8 @@ def gradients_of_both(
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """The mean of `loss` over the micro-batches, its `∂/∂θ` and its `∂/∂λ`; a graph and a backward pass a part.
 
+    No `∂/∂λ` shares its memory with a `∂/∂θ`, which the adaptation may write over.
+
     Raises:
         ValueError: the loss depends on no θ that it was given.
     """
@@ -137,10 +139,14 @@ def gradients_of_both(
         del value, found
     if len(values) > 1:
         torch._foreach_div_(sums, len(values))
+    of_base, of_meta = sums[: len(base)], sums[len(base) :]
+    # of θ + λ autograd gives both the same gradient, and of a part of it a view
+    places = {x.untyped_storage().data_ptr() for x in of_base if type(x) is Tensor}
+    of_meta = [x.clone() if type(x) is Tensor and x.untyped_storage().data_ptr() in places else x for x in of_meta]
     return (
         torch.stack(values).mean(),
-        dict(zip(base, sums[: len(base)], strict=True)),
-        dict(zip(meta, sums[len(base) :], strict=True)),
+        dict(zip(base, of_base, strict=True)),
+        dict(zip(meta, of_meta, strict=True)),
     )
 
 

@@ -99,9 +99,11 @@ def test_a_hook_that_takes_no_base_step_is_found_out(hook):
 
 
 def test_a_hook_that_is_none(hook, tmp_path):
+    (tmp_path / "broken_library.py").write_text("1 / 0")
     for reference, message in {
         "other_library": "expected module:function",
         "no_such_library:peer": "No module named 'no_such_library'",
+        "broken_library:peer": "ZeroDivisionError: division by zero",
         f"{hook}:missing": "has no attribute 'missing'",
         f"{hook}:number": "expected a function of a Task, got a int",
     }.items():

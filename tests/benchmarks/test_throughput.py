@@ -1,5 +1,6 @@
 """Every method has a complete row beside plain training of the same run; rows become a page and the README's tables."""
 
+import gc
 import re
 import resource
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import page, readme, tables
+from benchmarks.memory import LiveBytes
 from benchmarks.record import envelope
-from benchmarks.throughput import MEASURED, METHODS, PLAIN, PLAIN_MATH, Cell, Setting, cells, main, measure
+from benchmarks.throughput import MEASURED, METHODS, PLAIN, PLAIN_MATH, Cell, Iteration, Setting, cells, main, measure
 from sama.errors import SamaError
 from sama.files import read_json
 from sama.hypergradient import METHODS as REGISTERED
@@ -62,6 +64,18 @@ def test_attention_is_named(rows):
     assert kernels.pop(PLAIN_MATH) == "math"
     assert set(kernels.values()) == {"fused"}
     assert {row["attention"] for row in rows if row["shape"] == "test_resnet"} == {"none"}
+
+
+@pytest.mark.parametrize("label", [PLAIN, "sama", "cg, 3 iterations"])
+def test_between_iterations_nothing_lives_but_what_is_resident(label):
+    """On CUDA the peak is what the allocator has above what was alive before: old gradients there would be left out."""
+    with LiveBytes() as counter:
+        iteration = Iteration(label, Cell("bert_2x128", 2, 8, 1), Setting())
+        iteration.warm_up()
+        gc.collect()
+        live = counter.live
+    assert 0 <= live - iteration.resident < 1000  # the states of the meta optimizer
+    assert iteration.resident > 12 * iteration.parameters  # and those of the base optimizer were counted
 
 
 def test_out_of_memory_is_a_row_that_says_so():

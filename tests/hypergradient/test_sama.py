@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from sama.adaptation import adapt
+from sama.hypergradient import method
 from tests.hypergradient.small_problems import PROBLEMS, diagonal_of, hypergradient
 from tests.oracles import flat, relative_error, sama_by_autodiff
 
@@ -47,3 +49,34 @@ def test_both_signs_lie_at_distance_alpha_from_theta(name):
     torch.testing.assert_close(found.epsilon, 0.25 / v.norm())
     torch.testing.assert_close(flat(steps[0]), found.epsilon * v)
     torch.testing.assert_close(flat(steps[1]), -found.epsilon * v)
+
+
+def test_the_direct_term_survives_an_adaptation_in_place(monkeypatch):
+    monkeypatch.setattr("sama.adaptation.SMALL", 3)  # θ counts as large
+
+    class Shifted:
+        """Losses of θ + λ, for whose two terms autograd has one gradient; no ∂L_base/∂λ."""
+
+        def base_loss(self, base, meta, batch):
+            return base["w"].square().sum() + 0.0 * meta["w"].sum()
+
+        def meta_loss(self, base, meta, batch):
+            return (base["w"] + meta["w"] - batch).square().sum()
+
+        def buffers(self):
+            return []
+
+    generator = torch.Generator().manual_seed(0)
+    theta, gradient, lam, target = torch.randn(4, 40, generator=generator, dtype=torch.float64)
+    theta = torch.nn.Parameter(theta)
+    optimizer = torch.optim.Adam([theta], lr=0.1)
+    theta.grad = gradient
+    optimizer.step()
+
+    def of_optimizer(x):
+        return adapt(optimizer, {"w": theta}, {"w": gradient}, x, consume=True)
+
+    found = method("sama")(Shifted(), {"w": theta}, {"w": lam}, target, target, adapt=of_optimizer, alpha=0.1).gradient[
+        "w"
+    ]
+    torch.testing.assert_close(found, 2 * (theta.detach() + lam - target))
