@@ -284,7 +284,8 @@ def test_architectures_without_a_fused_kernel_or_a_padding_token_are_read(wordpi
         "num_attention_heads": 1,
         "intermediate_size": 8,
     }
-    config = DebertaV2Config(vocab_size=60, relative_attention=True, position_buckets=4, pos_att_type=["c2p"], **small)
+    relative: dict[str, Any] = {"relative_attention": True, "position_buckets": 4, "pos_att_type": ["c2p"]}
+    config = DebertaV2Config(vocab_size=60, **relative, **small)
     DebertaV2ForMaskedLM(config).save_pretrained(tmp_path / "deberta")
     decoder = GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=60, bos_token_id=0, eos_token_id=0)
     GPT2LMHeadModel(decoder).save_pretrained(tmp_path / "gpt2")
