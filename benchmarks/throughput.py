@@ -32,25 +32,21 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import flops
 from benchmarks.arguments import device, output, positive
 from benchmarks.memory import peak_of, size
 from benchmarks.record import envelope, markdown
 from benchmarks.shapes import SHAPES, Optimizer, Shape, reweighting
+from benchmarks.timing import quartiles, ratios
 from sama.files import write_json
 from sama.hypergradient.evaluation import differentiable_kernels
 
 PLAIN, PLAIN_MATH = "plain", "plain, math attention"
+LEFT_OUT = ("darts, one-sided", "darts, forward mode", "itd, 3 steps")
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     PLAIN: ("plain", {}),
     PLAIN_MATH: ("plain", {}),
-    "sama": ("sama", {}),
-    "sama, one-sided": ("sama", {"difference": "one_sided"}),
-    "sama, forward mode": ("sama", {"difference": "exact"}),
-    "sama_na": ("sama_na", {}),
-    "darts": ("darts", {}),
-    "neumann, 3 iterations": ("neumann", {"iterations": 3}),
-    "cg, 3 iterations": ("cg", {"iterations": 3}),
-    "itd, 1 step": ("itd", {"inner_steps": 1}),
+    **{label: value for label, value in flops.METHODS.items() if label not in LEFT_OUT},
 }
 """Label -> method and its options; `exact` takes a Hessian product a parameter and is left out."""
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -270,26 +266,19 @@ def row(cell: Cell, label: str, own: Found, plain: Found) -> dict[str, Any]:
     named = {**asdict(cell), "method": label, "attention": attention(label, SHAPES[cell.shape])}
     if own.flops is None or own.resident is None or own.above is None or not own.seconds:
         return {**named, "status": "out of memory", **dict.fromkeys(MEASURED)}
-    low, middle, high = np.percentile(own.seconds, [25, 50, 75]).tolist()
     values: dict[str, Any] = {
         "parameters": own.parameters,
         "rounds": len(own.seconds),
-        "seconds": middle,
-        "seconds_q1": low,
-        "seconds_q3": high,
-        "samples_per_second": cell.unroll * cell.examples / middle,
+        **quartiles("seconds", own.seconds),
+        "samples_per_second": cell.unroll * cell.examples / float(np.median(own.seconds)),
         "flops": own.flops,
         "resident_bytes": own.resident,
         "peak_bytes": own.resident + own.above,
     }
     if plain.flops and plain.resident is not None and plain.above is not None and plain.seconds:
-        paired = [mine / its for mine, its in zip(own.seconds, plain.seconds, strict=True)]
-        low, middle, high = np.percentile(paired, [25, 50, 75]).tolist()
         peak = plain.resident + plain.above
         values |= {
-            "time_ratio": middle,
-            "time_ratio_q1": low,
-            "time_ratio_q3": high,
+            **quartiles("time_ratio", ratios(own.seconds, plain.seconds)),
             "flops_ratio": own.flops / plain.flops,
             "memory_ratio": values["peak_bytes"] / peak,
             "copies_above_plain": (values["peak_bytes"] - peak) / (4 * own.parameters),
