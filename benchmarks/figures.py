@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from benchmarks.throughput import PLAIN
+from benchmarks.iteration import PLAIN
 from sama.report.style import INK, MUTED, Look, drawn, legend_below, panels
 
 Row = Mapping[str, Any]

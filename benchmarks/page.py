@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import figures, show_peers, show_scaling, show_slow_link
+from benchmarks.iteration import PLAIN
 from benchmarks.tables import (
     Record,
     Row,
@@ -19,7 +20,6 @@ from benchmarks.tables import (
     throughput_cell,
     throughput_growth,
 )
-from benchmarks.throughput import PLAIN
 from sama.files import read_json
 from sama.report.page import Drawing, Page, Section, Tile, show, write
 from sama.report.style import to_svg

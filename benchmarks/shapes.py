@@ -19,6 +19,8 @@ from sama.programs.reweight import LabelledBatch, Reweight
 
 Attention = Literal["sdpa", "eager"]
 Optimizer = Callable[[Any], torch.optim.Optimizer]
+LONGEST = 512
+"""Most tokens of a text, of BERT and RoBERTa alike."""
 
 
 class Text(nn.Module):
@@ -40,12 +42,14 @@ class Shape:
         build: (attention, dropout) -> the model, random weights, in training mode.
         length: tokens of a text, or pixels of an image's side.
         classes: of the labels. vocabulary: of the tokens; 0 for images.
+        longest: most tokens of a text; 0: no limit.
     """
 
     build: Callable[[Attention, float], nn.Module]
     length: int
     classes: int
     vocabulary: int = 0
+    longest: int = 0
 
     def batch(self, examples: int, length: int | None = None, device: str = "cpu") -> LabelledBatch:
         """Random examples."""
@@ -69,7 +73,7 @@ def text(kind: str, layers: int, width: int, vocabulary: int, length: int) -> Sh
             num_hidden_layers=layers,
             num_attention_heads=width // 64,
             intermediate_size=4 * width,
-            max_position_embeddings={"bert": 512, "roberta": 514}[kind],
+            max_position_embeddings={"bert": LONGEST, "roberta": LONGEST + 2}[kind],
             num_labels=4,
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=0.0,
@@ -77,7 +81,7 @@ def text(kind: str, layers: int, width: int, vocabulary: int, length: int) -> Sh
         )
         return Text(AutoModelForSequenceClassification.from_config(config))
 
-    return Shape(build, length, 4, vocabulary)
+    return Shape(build, length, 4, vocabulary, LONGEST)
 
 
 def image(name: str, length: int, classes: int) -> Shape:

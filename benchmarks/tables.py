@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks import show_peers, show_scaling, show_slow_link
-from benchmarks.throughput import PLAIN
+from benchmarks.iteration import PLAIN
 from sama.report.tables import Cell, Table
 
 Record = Mapping[str, Any]

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import page, readme, tables
+from benchmarks.iteration import METHODS, PLAIN, PLAIN_MATH, Cell, Iteration, Setting
 from benchmarks.memory import LiveBytes
 from benchmarks.record import envelope
-from benchmarks.throughput import MEASURED, METHODS, PLAIN, PLAIN_MATH, Cell, Iteration, Setting, cells, main, measure
+from benchmarks.shapes import SHAPES
+from benchmarks.throughput import MEASURED, cells, main, measure
 from sama.errors import SamaError
 from sama.files import read_json
 from sama.hypergradient import METHODS as REGISTERED
@@ -93,6 +95,13 @@ def test_an_error_that_is_none_of_memory_is_not_hidden():
         measure(Cell("bert_2x128", 2, 5000, 1), [PLAIN], Setting(), rounds=1)  # more positions than the model has
 
 
+def test_a_length_that_a_model_cannot_take_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "out.json"), "--shapes", "test_resnet", "bert_2x128", "--length", "513"])
+    assert "--length: bert_2x128 takes texts of at most 512 tokens, got 513" in capsys.readouterr().err
+    SHAPES["roberta_large"].batch(1, 512)
+
+
 def test_one_variable_is_varied_at_a_time():
     found = cells(["bert_2x128", "test_resnet"], [8, 2], [1, 5], None)
     assert found == [
@@ -127,6 +136,22 @@ def test_what_was_typed_is_written_beside_the_rows(tmp_path):
     assert made["benchmark"] == "throughput" and made["command"].startswith("python -m benchmarks.throughput ")
     assert [row["method"] for row in made["rows"]] == [PLAIN, "sama"]
     assert made["settings"]["optimizer"] == "AdamW"
+
+
+def imported(name: str) -> set[str]:
+    """Modules of benchmarks/ that measure, among those that `name` imports, itself included."""
+    text = (ROOT / f"benchmarks/{name}.py").read_text()
+    found = set(re.findall(r"^ *from benchmarks\.(\w+) import", text, re.M))
+    for names in re.findall(r"^ *from benchmarks import (.+)$", text, re.M):
+        found |= set(names.split(", "))
+    return {name}.union(*(imported(other) for other in found - {"arguments", "record"}))
+
+
+@pytest.mark.parametrize("name", ["throughput", "scaling", "slow_link", "peers"])
+def test_a_benchmark_runs_anew_where_code_that_measures_changed(name):
+    rules = (ROOT / "workflow/rules/benchmark.smk").read_text()
+    rule = rules.split(f"rule benchmark_{name}:")[1].split("output:")[0]
+    assert set(re.findall(r'"benchmarks/(\w+)\.py"', rule)) == imported(name)
 
 
 def test_the_page_is_self_contained_and_shows_every_benchmark(rows, tmp_path):

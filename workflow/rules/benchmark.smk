@@ -6,8 +6,11 @@ BENCHMARKS = "results/benchmark"
 rule benchmark_throughput:
     input:
         "benchmarks/throughput.py",
+        "benchmarks/iteration.py",
         "benchmarks/shapes.py",
+        "benchmarks/flops.py",
         "benchmarks/memory.py",
+        "benchmarks/timing.py",
     output:
         f"{BENCHMARKS}/throughput.json",
     log:
@@ -26,9 +29,11 @@ rule benchmark_scaling:
     input:
         "benchmarks/scaling.py",
         "benchmarks/processes.py",
-        "benchmarks/timing.py",
         "benchmarks/workload.py",
+        "benchmarks/shapes.py",
+        "benchmarks/flops.py",
         "benchmarks/memory.py",
+        "benchmarks/timing.py",
     output:
         f"{BENCHMARKS}/scaling.json",
     log:
@@ -48,8 +53,8 @@ rule benchmark_slow_link:
         "benchmarks/slow_link.py",
         "benchmarks/namespaces.py",
         "benchmarks/processes.py",
-        "benchmarks/timing.py",
         "benchmarks/workload.py",
+        "benchmarks/timing.py",
     output:
         f"{BENCHMARKS}/slow_link.json",
     log:
@@ -68,9 +73,11 @@ rule benchmark_peers:
     input:
         "benchmarks/peers.py",
         "benchmarks/peer_methods.py",
-        "benchmarks/timing.py",
         "benchmarks/workload.py",
+        "benchmarks/shapes.py",
+        "benchmarks/flops.py",
         "benchmarks/memory.py",
+        "benchmarks/timing.py",
     output:
         f"{BENCHMARKS}/peers.json",
     log:
@@ -86,10 +93,18 @@ rule benchmark_peers:
 
 rule benchmark_page:
     input:
-        rules.benchmark_throughput.output,
-        rules.benchmark_scaling.output,
-        rules.benchmark_slow_link.output,
-        rules.benchmark_peers.output,
+        "benchmarks/page.py",
+        "benchmarks/figures.py",
+        "benchmarks/tables.py",
+        "benchmarks/show_peers.py",
+        "benchmarks/show_scaling.py",
+        "benchmarks/show_slow_link.py",
+        records=[
+            rules.benchmark_throughput.output,
+            rules.benchmark_scaling.output,
+            rules.benchmark_slow_link.output,
+            rules.benchmark_peers.output,
+        ],
     output:
         page=f"{BENCHMARKS}/report/index.html",
         figures=directory(f"{BENCHMARKS}/report/figures"),
@@ -100,7 +115,7 @@ rule benchmark_page:
     params:
         folder=subpath(output.page, parent=True),
     shell:
-        "exec python -m benchmarks.page {params.folder} {input} &> {log}"
+        "exec python -m benchmarks.page {params.folder} {input.records} &> {log}"
 
 
 rule benchmark:
