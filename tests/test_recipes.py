@@ -77,6 +77,7 @@ def test_every_recipe_on_texts_validates_and_compares_methods_of_one_kind(recipe
     pretraining = {"finetune", "tapt", "multitask", "meta_auxiliary"}
     expected = pretraining if recipe == "continued_pretraining" else weak | {"meta_rc"}
     assert set(config.finetuning.methods) == expected
+    assert config.meta.options.displace == (recipe != "continued_pretraining")  # the paper's, and the default is not
     assert len({len(config.tuning.candidates(method)) for method in expected}) == 1
 
 
