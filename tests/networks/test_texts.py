@@ -19,7 +19,7 @@ from sama.hypergradient import method
 from sama.networks.correction import CorrectAndWeight, CorrectionNetwork
 from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork
-from sama.networks.texts import build_text_classifier, save_pretrained
+from sama.networks.texts import build_text_classifier, fits, save_pretrained
 from sama.programs.auxiliary import Auxiliary, AuxiliaryBatch, mean_cross_entropy
 from sama.programs.correct import Correct
 from sama.programs.reweight import Reweight
@@ -296,14 +296,38 @@ def test_architectures_without_a_fused_kernel_or_a_padding_token_are_read(wordpi
         assert torch.equal(model(batch)[:2], model({key: value[:2] for key, value in batch.items()}))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "embeddings", "match"),
+    [
+        (30522, 30522, True),  # BERT, ELECTRA, MiniLM
+        (50265, 50265, True),  # RoBERTa
+        (128000, 128100, True),  # DeBERTa-v3
+        (250002, 250037, True),  # a multilingual MiniLM
+        (250102, 251000, True),  # mDeBERTa-v3
+        (50280, 50368, True),  # ModernBERT
+        (50295, 51200, True),  # Phi
+        (60, 188, True),
+        (60, 189, False),
+        (28996, 30522, False),  # BERT cased and uncased
+        (300, 30522, False),
+        (30523, 30522, False),
+    ],
+)
+def test_embeddings_may_be_rounded_up(tokens, embeddings, match):
+    assert fits(tokens, embeddings) == match
+
+
 def test_models_that_do_not_do_are_one_line(folders, wordpiece, tmp_path):
     from transformers import GPT2Config
 
     GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=60, pad_token_id=0).save_pretrained(tmp_path / "gpt2")
     pairs = open_tokenizer(str(folders["roberta"]), LENGTH)
     (tmp_path / "empty").mkdir()
+    large = opened(None, wordpiece, vocabulary_size=60 + 129)
+    save_pretrained(large, wordpiece, tmp_path / "large", ("a", "b", "c"))
     cases = [
         ("bert", pairs, {"pad_id": 0}, rf"knows 60 tokens, the tokenizer has {len(pairs)}: they do not match"),
+        (tmp_path / "large", wordpiece, {}, r"knows 189 tokens, the tokenizer has 60: they do not match"),
         ("bert", wordpiece, {"pad_id": 1}, "pads with id 0, the tokenizer with 1: they do not match"),
         ("bert", wordpiece, {"max_length": 13}, "takes at most 12 tokens a text, got max_length 13"),
         ("roberta", pairs, {"max_length": 13}, "takes at most 12 tokens a text, got max_length 13"),

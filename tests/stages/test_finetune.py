@@ -310,6 +310,26 @@ def test_where_no_clean_label_is_known_everything_says_so(tmp_path):
     assert card.count("(against weak labels: clean ones are not known)") == 2
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"meta_set": "training"}, "the meta set as on clean texts, but that is the training set itself: leave"),
+        (
+            {"meta_set": "held_out", "label_column": None, "splits": {"meta": 0.2, "validation": 0.2}},
+            "the meta set as on clean texts, but that has texts without a clean label: leave .* out, or give clean",
+        ),
+    ],
+)
+def test_methods_that_take_the_meta_set_for_clean_need_clean_labels(tmp_path, changes, message):
+    chosen = with_data(**changes)
+    data = prepared(tmp_path, chosen, seeds=(0,))
+    for method in ("clean_only", "weak_then_clean"):
+        with pytest.raises(SamaError, match=f"^finetuning.methods: {method} trains on {message}") as caught:
+            finetuned(data, tmp_path / "out", method, chosen)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "out").exists()
+
+
 def test_suspects_are_what_the_models_contradict(data, results, tmp_path):
     chosen = config(finetuning={**CONFIG["finetuning"], "methods": VOTED})
     suspect_texts.run(
