@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 from sama.bilevel import checkpoint
-from sama.config import TextsConfig
 from sama.config.texts import TextMethod
 from sama.data import text_manifest
 from sama.errors import SamaError
@@ -21,7 +20,7 @@ from sama.files import read_json
 from sama.finetuning import METHODS, self_training
 from sama.stages import _candidates, _texts, evaluate_texts, export_text, finetune, summarize_texts, suspect_texts, tune
 from sama.stages._common import require_one_a_seed
-from tests.stages.small_texts import CONFIG, config, prepared, with_data
+from tests.stages.small_texts import CONFIG, config, finetuned, prepared, with_data
 
 VOTED = ["majority_vote", "meta_r", "meta_rc"]  # what the later stages are tried on
 
@@ -29,18 +28,6 @@ VOTED = ["majority_vote", "meta_r", "meta_rc"]  # what the later stages are trie
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared(tmp_path_factory.mktemp("texts"), seeds=(0, 1, 100))
-
-
-def finetuned(data: Path, out: Path, method: str, settings: TextsConfig | None = None, **options: Any) -> dict:
-    chosen = settings or config()
-    given = {"seed": 0, "manifest": data / "seed0" / "manifest.parquet", **options}
-    given |= {name: (given[name],) for name in ("seed", "manifest")}
-    finetune.run(
-        texts=data / "texts.parquet", method=method, out=(out,), work=out.with_name(out.name + "-work"),
-        data=chosen.data, model=chosen.model, training=chosen.training, meta=chosen.meta,
-        finetuning=chosen.finetuning, runtime=chosen.runtime, **given,
-    )  # fmt: skip
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
 class Killed(BaseException):
