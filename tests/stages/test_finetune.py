@@ -1,6 +1,7 @@
 """The stages that train on texts: every method, what it may see, and that an interruption changes nothing."""
 
 import dataclasses
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from sama.bilevel import checkpoint
 from sama.config.texts import TextMethod
@@ -295,6 +296,23 @@ def test_where_no_clean_label_is_known_everything_says_so(tmp_path):
     assert read_json(folder / "suspects" / "summary.json")["checked"] is None
     card = export_text.card(summary, "meta_r", 0, ("a", "b"), chosen.model)
     assert card.count("(against weak labels: clean ones are not known)") == 2
+
+
+def test_compiled_self_training_trains_the_same_model(data, tmp_path, monkeypatch):
+    """Its first phase is compiled; what its rounds see of the model besides the logits is not."""
+    short = {**CONFIG["training"], "steps": 2, "warmup_steps": 0}
+    changes: dict[str, Any] = {
+        "model": {**CONFIG["model"], "dropout": 0.0}, "finetuning": {"self_training": {"rounds": 1}}
+    }  # fmt: skip
+    plain = finetuned(data, tmp_path / "plain", "self_training", config(training=short, **changes))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    chosen = config(training={**short, "compile": True}, **changes)
+    compiled = finetuned(data, tmp_path / "compiled", "self_training", chosen)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    found, expected = (load(files["model.safetensors"]) for files in (compiled, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
