@@ -294,8 +294,17 @@ def test_where_no_clean_label_is_known_everything_says_so(tmp_path):
     assert summary["measured_against"] == {"validation": "weak", "test": "weak"}
     assert summary["noise_detection"] == {} and summary["test"]["meta_r"]["accuracy"]
     assert read_json(folder / "suspects" / "summary.json")["checked"] is None
-    card = export_text.card(summary, "meta_r", 0, ("a", "b"), chosen.model)
+    card = export_text.card(summary, "meta_r", 0, ("a", "b"), chosen.model, place=None)
     assert card.count("(against weak labels: clean ones are not known)") == 2
+    assert "- Encoder: a small BERT (1 layers of width 8), trained from random weights.\n" in card
+    for place, base, encoder in (
+        ("bert-base-uncased", "base_model: bert-base-uncased\n", "bert-base-uncased"),
+        ("google/bert_uncased", "base_model: google/bert_uncased\n", "google/bert_uncased"),
+        (str(folder), "", "a local folder, results"),
+    ):
+        card = export_text.card(summary, "meta_r", 0, ("a", "b"), chosen.model, place=place)
+        assert f"text-classification\n{base}tags:" in card and f"- Encoder: {encoder}.\n" in card
+        assert str(tmp_path) not in card
 
 
 def test_compiled_self_training_trains_the_same_model(data, tmp_path, monkeypatch):
