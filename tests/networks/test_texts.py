@@ -25,6 +25,7 @@ from sama.programs.correct import Correct
 from sama.programs.reweight import Reweight
 from sama.programs.weighted import LabelledBatch
 from sama.texts import MaskedTexts, TextExamples
+from tests.networks import small_models
 from tests.oracles import agreement
 from tests.programs.written_out import check_hypergradient, randomized
 
@@ -49,59 +50,12 @@ def wordpiece():
     return train_wordpiece(TEXTS, 60, LENGTH)
 
 
-def byte_pairs():
-    """A tokenizer in the manner of RoBERTa: padding has id 1."""
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(TEXTS, 300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-    names = {
-        "cls_token": "<s>",
-        "pad_token": "<pad>",
-        "sep_token": "</s>",
-        "unk_token": "<unk>",
-        "mask_token": "<mask>",
-    }
-    return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=LENGTH, **names)
-
-
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory, wordpiece) -> dict[str, Path]:
+def folders(tmp_path_factory) -> dict[str, Path]:
     """Masked language models of three architectures with their tokenizers, each in a folder."""
-    from transformers import (
-        BertConfig,
-        BertForMaskedLM,
-        DistilBertConfig,
-        DistilBertForMaskedLM,
-        RobertaConfig,
-        RobertaForMaskedLM,
-    )
-
     torch.manual_seed(1)
-    sizes: dict[str, Any] = {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-    }
-    pairs, found = byte_pairs(), {}
-    models = {
-        "bert": BertForMaskedLM(BertConfig(vocab_size=len(wordpiece), max_position_embeddings=LENGTH, **sizes)),
-        "roberta": RobertaForMaskedLM(
-            RobertaConfig(vocab_size=len(pairs), max_position_embeddings=LENGTH + 2, pad_token_id=1, **sizes)
-        ),
-        "distilbert": DistilBertForMaskedLM(
-            DistilBertConfig(
-                vocab_size=len(wordpiece), max_position_embeddings=LENGTH, dim=16, hidden_dim=32, n_layers=1, n_heads=2
-            )
-        ),
-    }
-    for name, model in models.items():
-        found[name] = tmp_path_factory.mktemp(name)
-        model.save_pretrained(found[name])
-        (pairs if name == "roberta" else wordpiece).save_pretrained(found[name])
-    return found
+    kinds = ("bert", "roberta", "distilbert")
+    return {kind: small_models.save(kind, tmp_path_factory.mktemp(kind), TEXTS, LENGTH) for kind in kinds}
 
 
 def opened(folder: Path | None, tokenizer, **options):

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load, load_file
 
 from sama.bilevel import checkpoint
+from sama.config import TextsConfig
 from sama.config.texts import TextMethod
 from sama.data import text_manifest
 from sama.errors import SamaError
@@ -21,7 +22,8 @@ from sama.files import read_json
 from sama.finetuning import METHODS, self_training
 from sama.stages import _candidates, _texts, evaluate_texts, export_text, finetune, summarize_texts, suspect_texts, tune
 from sama.stages._common import require_one_a_seed
-from tests.stages.small_texts import CONFIG, config, finetuned, prepared, with_data
+from tests.networks import small_models
+from tests.stages.small_texts import CONFIG, config, finetuned, prepared, prepared_from, with_data, written
 
 VOTED = ["majority_vote", "meta_r", "meta_rc"]  # what the later stages are tried on
 
@@ -223,6 +225,21 @@ def test_the_grid_is_compared_on_validation_and_the_first_of_equals_is_chosen(da
     assert other["model.safetensors"] != (tmp_path / "out" / "model.safetensors").read_bytes()
 
 
+def judged(data: Path, folder: Path, chosen: TextsConfig, seeds: tuple[int, ...] = (0,)) -> dict[str, Any]:
+    """The summary of the models that stand in `folder`."""
+    evaluate_texts.run(
+        texts=data / "texts.parquet", manifest=tuple(data / f"seed{seed}" / "manifest.parquet" for seed in seeds),
+        models=tuple(folder / "models" / f"seed{seed}" for seed in seeds), seed=seeds,
+        out=tuple(folder / f"evaluation/seed{seed}.json" for seed in seeds), data=chosen.data, model=chosen.model,
+        finetuning=chosen.finetuning, runtime=chosen.runtime,
+    )  # fmt: skip
+    summarize_texts.run(
+        evaluations=folder / "evaluation", out=folder / "summary.json", plots=folder / "plots.csv", experiment="small",
+        seeds=seeds, data=chosen.data, finetuning=chosen.finetuning,
+    )  # fmt: skip
+    return read_json(folder / "summary.json")
+
+
 @pytest.fixture(scope="module")
 def results(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("results")
@@ -232,15 +249,7 @@ def results(data, tmp_path_factory) -> Path:
     for seed in (0, 1):
         for method in VOTED:
             finetuned(data, models[seed] / method, method, chosen, seed=seed, manifest=manifests[seed])
-    evaluate_texts.run(
-        texts=data / "texts.parquet", manifest=manifests, models=models, seed=(0, 1),
-        out=tuple(folder / f"evaluation/seed{seed}.json" for seed in (0, 1)), data=chosen.data, model=chosen.model,
-        finetuning=chosen.finetuning, runtime=chosen.runtime,
-    )  # fmt: skip
-    summarize_texts.run(
-        evaluations=folder / "evaluation", out=folder / "summary.json", plots=folder / "plots.csv", experiment="small",
-        seeds=(0, 1), data=chosen.data, finetuning=chosen.finetuning,
-    )  # fmt: skip
+    judged(data, folder, chosen, (0, 1))
     return folder
 
 
@@ -277,15 +286,7 @@ def test_where_no_clean_label_is_known_everything_says_so(tmp_path):
     data = prepared(tmp_path, chosen, seeds=(0,))
     manifest, folder = data / "seed0" / "manifest.parquet", tmp_path / "results"
     finetuned(data, folder / "models" / "seed0" / "meta_r", "meta_r", chosen, manifest=manifest)
-    evaluate_texts.run(
-        texts=data / "texts.parquet", manifest=(manifest,), models=(folder / "models" / "seed0",),
-        out=(folder / "evaluation" / "seed0.json",), seed=(0,), data=chosen.data, model=chosen.model,
-        finetuning=chosen.finetuning, runtime=chosen.runtime,
-    )  # fmt: skip
-    summarize_texts.run(
-        evaluations=folder / "evaluation", out=folder / "summary.json", plots=folder / "plots.csv", experiment="weak",
-        seeds=(0,), data=chosen.data, finetuning=chosen.finetuning,
-    )  # fmt: skip
+    judged(data, folder, chosen)
     suspect_texts.run(
         texts=data / "texts.parquet", models=folder / "models", out=folder / "suspects", seeds=(0,), data=chosen.data,
         model=chosen.model, finetuning=chosen.finetuning, runtime=chosen.runtime,
@@ -342,6 +343,32 @@ def test_methods_that_take_the_meta_set_for_clean_need_clean_labels(tmp_path, ch
             finetuned(data, tmp_path / "out", method, chosen)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_model_that_stands_in_a_folder_goes_through_all_stages(tmp_path, kind):
+    rows = (written(tmp_path / "source") / "train.jsonl").read_text().splitlines()
+    torch.manual_seed(0)
+    place = small_models.save(kind, tmp_path / kind, [json.loads(row)["text"] for row in rows], 24)
+    chosen = config(
+        model={"name": str(place), "max_length": 24},
+        training={**CONFIG["training"], "steps": 4, "optimizer": {"name": "adamw", "learning_rate": 0.001}},
+        finetuning={**CONFIG["finetuning"], "methods": ["meta_r"]},
+    )
+    data, folder = prepared_from(tmp_path, chosen, seeds=(0,)), tmp_path / "results"
+    assert not (data / "tokenizer").exists()
+    finetuned(data, folder / "models" / "seed0" / "meta_r", "meta_r", chosen)
+    name = f"{kind}.embeddings.word_embeddings.weight"
+    before = load_file(place / "model.safetensors")[name]
+    after = load_file(folder / "models" / "seed0" / "meta_r" / "model.safetensors")[name]
+    assert 0 < (after - before).abs().max() < 0.01  # it began with the folder's weights
+    summary = judged(data, folder, chosen)
+    assert 0 <= summary["test"]["meta_r"]["accuracy"][0] <= 1
+    export_text.run(
+        texts=data / "texts.parquet", models=folder / "models", summary=folder / "summary.json", out=tmp_path / "out",
+        model=chosen.model, runtime=chosen.runtime,
+    )  # fmt: skip
+    assert f"- Encoder: a local folder, {kind}.\n" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_suspects_are_what_the_models_contradict(data, results, tmp_path):
