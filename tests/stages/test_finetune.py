@@ -348,7 +348,7 @@ def test_methods_that_take_the_meta_set_for_clean_need_clean_labels(tmp_path, ch
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_a_model_that_stands_in_a_folder_goes_through_all_stages(tmp_path, kind):
     rows = (written(tmp_path / "source") / "train.jsonl").read_text().splitlines()
-    torch.manual_seed(0)
+    torch.manual_seed(11)  # not the seed of the training
     place = small_models.save(kind, tmp_path / kind, [json.loads(row)["text"] for row in rows], 24)
     chosen = config(
         model={"name": str(place), "max_length": 24},
