@@ -1,4 +1,8 @@
-"""Methods of finetuning on texts: one registry that a stage reads. A new method is a function and a line here."""
+"""Methods of finetuning on texts: one registry that a stage reads.
+
+A new method is a function and a line here, its name in `sama.config.texts` (in `TextMethod`, and in `WEIGHTING` if it
+gives weights), its look in `sama.report.texts_style`, and what its phases are given in `tests/stages/test_methods.py`.
+"""
 
 from types import MappingProxyType
 

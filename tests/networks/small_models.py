@@ -43,7 +43,7 @@ def save(kind: str, folder: Path, texts: Sequence[str], length: int) -> Path:
     )
 
     tokenizer = byte_pairs(texts, length) if kind == "roberta" else train_wordpiece(texts, 60, length)
-    given = {"vocab_size": len(tokenizer), "max_position_embeddings": length}
+    given: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": length}
     if kind == "bert":
         model: Any = BertForMaskedLM(BertConfig(**given, **SIZES))
     elif kind == "roberta":

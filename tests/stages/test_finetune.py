@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import load, load_file
 
 from sama.bilevel import checkpoint
-from sama.config import TextsConfig
+from sama.config import WEIGHTING, TextsConfig
 from sama.config.texts import TextMethod
 from sama.data import text_manifest
 from sama.errors import SamaError
 from sama.files import read_json
 from sama.finetuning import METHODS, self_training
+from sama.report.texts_style import looks
 from sama.stages import _candidates, _texts, evaluate_texts, export_text, finetune, summarize_texts, suspect_texts, tune
 from sama.stages._common import require_one_a_seed
 from tests.networks import small_models
@@ -38,7 +39,8 @@ class Killed(BaseException):
 
 
 def test_the_configuration_knows_every_method():
-    assert set(get_args(TextMethod)) == set(METHODS)
+    assert set(get_args(TextMethod)) == set(METHODS) == set(looks(list(METHODS), "sama"))
+    assert set(WEIGHTING) == {name for name, method in METHODS.items() if method.watches}
 
 
 @pytest.mark.parametrize("method", METHODS)
