@@ -139,8 +139,8 @@ def _lengths(texts: tuple[str, ...]) -> tuple[int, int]:
 def methods_of(found: Found) -> list[str]:
     """Those that such labels allow: Dawid-Skene needs three columns, and clean texts alone need clean texts."""
     several = len(found.data.vote_columns) > 2
-    given = {"dawid_skene": several, "clean_only": found.clean_meta}
-    methods = ("majority_vote", "dawid_skene", "clean_only", "meta_r", "meta_rc", "self_training")
+    given = {"dawid_skene": several, "clean_only": found.clean_meta, "weak_then_clean": found.clean_meta}
+    methods = ("majority_vote", "dawid_skene", "clean_only", "weak_then_clean", "meta_r", "meta_rc", "self_training")
     return [method for method in methods if given.get(method, True)]
 
 

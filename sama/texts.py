@@ -204,12 +204,14 @@ def by_length(lengths: Tensor, batch_size: int, window: int = 50) -> Callable[[T
 
     Of every `window` batches of the permutation the texts are sorted by length, cut into batches, and the batches
     shuffled; which texts share a batch, and when, is drawn anew with every permutation. The batch that two
-    permutations share stays as it was drawn.
+    permutations share stays as it was drawn. A window has at most a quarter of an epoch's batches: the same texts
+    sorted again would be almost the same batches again.
 
     Args:
         lengths: of the texts, [n].
         batch_size: of the stream.
-        window: 1 changes nothing but the order within a batch; the more, the less padding, and the less random.
+        window: 1, as below 8 batches an epoch, changes nothing but the order within a batch; the more, the less
+            padding, and the less random.
 
     Raises:
         ValueError: batch_size or window is below 1.
@@ -217,13 +219,15 @@ def by_length(lengths: Tensor, batch_size: int, window: int = 50) -> Callable[[T
     if batch_size < 1 or window < 1:
         raise ValueError(f"expected batch_size and window >= 1, got {batch_size} and {window}")
 
+    width = max(1, min(window, len(lengths) // batch_size // 4))
+
     def order(permutation: Tensor, offset: int) -> Tensor:
         whole = max(0, len(permutation) - offset) // batch_size * batch_size
         head, body, tail = permutation[:offset], permutation[offset : offset + whole], permutation[offset + whole :]
         seed = random.Random(permutation.numpy().tobytes()).getrandbits(63)
         generator = torch.Generator().manual_seed(seed)
         found = [head]
-        for part in body.split(window * batch_size):
+        for part in body.split(width * batch_size):
             rows = part[lengths[part].argsort(stable=True)].view(-1, batch_size)
             found.append(rows[torch.randperm(len(rows), generator=generator)].flatten())
         return torch.cat([*found, tail])

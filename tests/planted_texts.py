@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from sama.config import TextsConfig, dump_yaml, validate_any
+from sama.config import WEIGHTING, TextsConfig, dump_yaml, validate_any
 from sama.data.text_manifest import load
 from sama.files import write_csv, write_json, write_parquet, write_text
 from sama.stages import prepare_texts, summarize_texts
@@ -150,7 +150,7 @@ def _seed(results: Path, seed: int, config: TextsConfig, level: Mapping[str, flo
         evaluated["test"][method] = {config.data.measure: value, "accuracy": value}
         evaluated["validation"][method] = value - 0.02
         evaluated["cost"][method] = COST.get(method, 1.0)
-        if not method.startswith("meta_"):
+        if method not in WEIGHTING:
             continue
         weight = 1.0 - 0.6 * wrong + 0.2 * draw.random(len(wrong))
         table = pd.DataFrame({"sample_id": train.sample_id, "weight": weight})
@@ -178,7 +178,7 @@ def _suspects(results: Path, config: TextsConfig) -> None:
     train = load(results / "data/texts.parquet", results / f"data/seed{config.seeds[0]}/manifest.parquet").split(
         "train"
     )
-    method = next((name for name in config.finetuning.methods if name.startswith("meta_")), None)
+    method = next((name for name in config.finetuning.methods if name in WEIGHTING), None)
     names = np.array(["ham", "spam"])
     count = len(train) if method else 0
     rows = pd.DataFrame({"sample_id": train.sample_id, "text": train.text, "label": names[train.label]}).head(count)

@@ -111,7 +111,8 @@ def test_steps_and_batches_are_of_the_number_of_texts(tmp_path):
 def test_several_columns_of_labels_are_labelling_functions(tmp_path):
     config = written(write(tmp_path / "mine.jsonl", voted(60)))
     assert config.data.vote_columns == ("rule", "crowd", "purr", "silent")
-    assert "dawid_skene" in config.finetuning.methods and "clean_only" not in config.finetuning.methods
+    assert "dawid_skene" in config.finetuning.methods
+    assert not {"clean_only", "weak_then_clean"} & {*config.finetuning.methods}
     found = look_at(tmp_path / "mine.jsonl", Columns())
     text = (tmp_path / "my.yaml").read_text()
     assert '"rule" 80%; "crowd" 100%; "purr" 33.3%; "silent" 11.7%' in text
@@ -127,7 +128,7 @@ def test_several_columns_of_labels_are_labelling_functions(tmp_path):
 def test_a_clean_column_is_the_meta_sets_and_never_learned_from(tmp_path):
     config = written(write(tmp_path / "mine.csv", rows(60)), label="gold")
     assert (config.data.label_column, config.data.vote_columns) == ("gold", ("label",))
-    assert config.data.meta_set == "held_out" and "clean_only" in config.finetuning.methods
+    assert config.data.meta_set == "held_out" and {"clean_only", "weak_then_clean"} <= {*config.finetuning.methods}
     assert ", 85% of it right" in (tmp_path / "my.yaml").read_text()
     manifest = prepared(config, tmp_path / "data").set_index("split")
     assert (manifest.loc["meta", "label"] == manifest.loc["meta", "clean_label"]).all()

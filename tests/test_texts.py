@@ -1,5 +1,7 @@
 """Batches of texts: padding, buckets of similar length, masks."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -80,7 +82,7 @@ def test_buckets_rearrange_whole_batches(count, batch_size, offset, window, seed
     assert sorted(found.tolist()) == list(range(count))
     assert torch.equal(found[:offset], drawn[:offset])
     assert torch.equal(order(drawn, offset), found)
-    size = window * batch_size
+    size = max(1, min(window, count // batch_size // 4)) * batch_size
     for start in range(offset, count - count % size, size):  # texts stay in their window
         if start + size <= count:
             part = found[start : start + size]
@@ -90,7 +92,7 @@ def test_buckets_rearrange_whole_batches(count, batch_size, offset, window, seed
 
 
 def test_buckets_leave_little_padding_and_the_order_of_lengths_to_chance():
-    data = examples(400, 60)
+    data = examples(800, 60)
     order = by_length(data.lengths, 8, window=25)
 
     def lengths(order):
@@ -104,8 +106,25 @@ def test_buckets_leave_little_padding_and_the_order_of_lengths_to_chance():
     longest = lengths(order).amax(1).float()
     place = torch.arange(25.0).repeat(4)
     assert torch.corrcoef(torch.stack([place, longest]))[0, 1].abs() < 0.3
-    first, second = (order(torch.randperm(400, generator=torch.Generator().manual_seed(s)), 0) for s in (0, 1))
+    first, second = (order(torch.randperm(800, generator=torch.Generator().manual_seed(s)), 0) for s in (0, 1))
     assert {frozenset(b.tolist()) for b in first.view(-1, 8)} != {frozenset(b.tolist()) for b in second.view(-1, 8)}
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(250, 32), (600, 32), (1600, 32), (400, 8)])
+def test_texts_that_share_a_batch_part_in_the_next_epoch(count, batch_size):
+    data = examples(count, 60)
+    batches = ShuffledBatches(count, batch_size, 0, lambda rows, _: rows, order=data.order(batch_size))
+    each = count // batch_size
+
+    def pairs():
+        batch = torch.full((count,), -1)
+        for number in range(each):
+            batch[next(batches)] = number
+        return (batch[:, None] == batch) & (batch >= 0) & ~torch.eye(count, dtype=torch.bool)
+
+    epochs = [pairs() for _ in range(6)]
+    again = [(a & b).sum() / a.sum() for a, b in pairwise(epochs)]
+    assert sum(again) / len(again) < 0.25
 
 
 def masked(data: TextExamples, probability: float = 0.15) -> MaskedTexts:

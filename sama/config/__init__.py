@@ -23,6 +23,7 @@ from sama.config.pruning import ObserveConfig, ProxyConfig, ScoresConfig, Select
 from sama.config.retrain import RetrainConfig
 from sama.config.runtime import LauncherConfig, RuntimeConfig
 from sama.config.texts import (
+    WEIGHTING,
     FinetuningConfig,
     SelfTrainingConfig,
     TextDataConfig,
@@ -35,6 +36,7 @@ from sama.config.training import AugmentConfig, OptimizerConfig, RecipeConfig, T
 from sama.errors import SamaError
 
 __all__ = [
+    "WEIGHTING",
     "AugmentConfig",
     "BilevelConfig",
     "Config",
@@ -169,7 +171,7 @@ class TextsConfig(Experiment):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         methods = self.finetuning.methods
-        if any(method.startswith("meta_") for method in methods):
+        if set(methods) & set(WEIGHTING):
             require_meta_steps(self.meta, self.training)
         shared = sorted(set(self.seeds) & set(self.tuning.seeds))
         if self.tuning.grids and shared:

@@ -23,6 +23,8 @@ TextMethod = Literal[
     "multitask",
     "meta_auxiliary",
 ]
+WEIGHTING: tuple[TextMethod, ...] = ("meta_r", "meta_r_na", "meta_rc", "meta_auxiliary")
+"""The methods whose meta network weights the training texts: `watches` of the registry, known without torch."""
 
 
 class TextDataConfig(Section):

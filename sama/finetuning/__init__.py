@@ -1,4 +1,8 @@
-"""Methods of finetuning on texts: one registry that a stage reads. A new method is a function and a line here."""
+"""Methods of finetuning on texts: one registry that a stage reads.
+
+A new method is a function and a line here, its name in `sama.config.texts` (in `TextMethod`, and in `WEIGHTING` if it
+gives weights), its look in `sama.report.texts_style`, and what its phases are given in `tests/stages/test_methods.py`.
+"""
 
 from types import MappingProxyType
 
@@ -11,8 +15,8 @@ METHODS: MappingProxyType[str, Method] = MappingProxyType(
     {
         "majority_vote": Method(plain.majority_vote, reads="majority_vote"),
         "dawid_skene": Method(plain.dawid_skene, reads="dawid_skene"),
-        "clean_only": Method(plain.clean_only, reads="meta"),
-        "weak_then_clean": Method(plain.weak_then_clean, reads="weak", needs_meta=True),
+        "clean_only": Method(plain.clean_only, reads="meta", trusts_meta=True),
+        "weak_then_clean": Method(plain.weak_then_clean, reads="weak", needs_meta=True, trusts_meta=True),
         "self_training": Method(self_training.self_training, reads="weak"),
         "meta_r": Method(meta.reweight, reads="weak", needs_meta=True, watches=True),
         "meta_r_na": Method(meta.reweight_na, reads="weak", needs_meta=True, watches=True),

@@ -96,13 +96,15 @@ class Method:
         run: trains the context's model.
         reads: the labels of its training texts: those of the configured aggregation ("weak"), of one by name, or the
             meta set alone ("meta").
-        needs_meta: it needs a meta set. watches: it gives each training text a weight; corrects: a label too.
-            masked_head: it needs a masked-language-model head.
+        needs_meta: it needs a meta set. trusts_meta: it trains on the labels of that as on clean ones. watches: it
+            gives each training text a weight; corrects: a label too. masked_head: it needs a masked-language-model
+            head.
     """
 
     run: Callable[[Context], Outcome]
     reads: str
     needs_meta: bool = False
+    trusts_meta: bool = False
     watches: bool = False
     corrects: bool = False
     masked_head: bool = False

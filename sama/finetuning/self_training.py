@@ -10,7 +10,9 @@ weighted by confidence ω_i = 1 − H(q_i) / log C, zero below the threshold, an
 
 The contrast, over neighbouring pairs of a batch with representations x, is d² if their pseudo-classes agree and
 max(0, margin − d)² if not, d² = |x_i − x_j|² / dimension. What differs from the paper: pseudo-labels are made once a
-round, not by a schedule of its own, and rounds share the learning-rate schedule of a phase each.
+round, not by a schedule of their own; rounds share the learning-rate schedule of a phase each; and where the best
+weights are kept (`training.keep`), each round starts from those that did best on validation so far, not from the last
+ones. The rounds are not compiled (`training.compile`).
 """
 
 import math
@@ -75,9 +77,9 @@ def pseudo_labels(probabilities: Tensor, threshold: float) -> Tensor:
 def _objective(context: Context) -> Callable[[Callable[..., Tensor], Any, Tensor], tuple[Tensor, Tensor]]:
     knobs = context.settings.self_training
 
-    def objective(forward: Callable[..., Tensor], inputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def objective(_: Callable[..., Tensor], inputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
         with input_of(context.model.head) as seen:
-            logits = forward(inputs)
+            logits = context.model(inputs)  # not compiled: what was compiled without this hook does not call it
         return losses(logits, seen[0], targets, knobs.smoothness, knobs.contrast, knobs.margin), logits
 
     return objective

@@ -6,7 +6,7 @@ A difference is stated with its sign, its spread and the number of seeds that sh
 
 from collections.abc import Mapping
 
-from sama.config import TextsConfig
+from sama.config import WEIGHTING, TextsConfig
 from sama.report.compare import differs_from, leader, paired, spread
 from sama.report.texts_loading import TextResults
 from sama.report.texts_style import MEASURES
@@ -30,7 +30,7 @@ def findings(results: TextResults, config: TextsConfig) -> list[str]:
 
 def is_meta(method: str) -> bool:
     """Whether a meta network steers the method."""
-    return method.startswith("meta_")
+    return method in WEIGHTING
 
 
 def reference(results: TextResults) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sama.config import TextsConfig
+from sama.config import WEIGHTING, TextsConfig
 from sama.data import text_manifest
 from sama.data.text_manifest import TextDataset
 from sama.data.texts.base import UNKNOWN
@@ -109,7 +109,7 @@ def load(results: Path, config: TextsConfig) -> TextResults:
         for seed in seeds
     )
     folders = {method: [results / f"models/seed{seed}/{method}" for seed in seeds] for method in methods}
-    weights = {m: [f / "weights.parquet" for f in own] for m, own in folders.items() if m.startswith("meta_")}
+    weights = {m: [f / "weights.parquet" for f in own] for m, own in folders.items() if m in WEIGHTING}
     return TextResults(
         experiment=summary["experiment"],
         measure=summary["measure"],

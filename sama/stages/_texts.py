@@ -128,15 +128,27 @@ class Texts:
         return masked
 
 
+def _require_clean(meta: TextSplit, method: str) -> None:
+    if meta.name == "train" or not meta.known:
+        why = "is the training set itself" if meta.name == "train" else "has texts without a clean label"
+        raise SamaError(
+            f"finetuning.methods: {method} trains on the meta set as on clean texts, but that {why}: leave {method}"
+            " out, or give clean texts (data.label_column, data.meta_set)"
+        )
+
+
 def train_method(
     texts: Texts, method: str, sections: Sections, *, seed: int, device: torch.device, state: Run, description: str
 ) -> Trained:
     """Train by `method`; an interrupted run goes on from the checkpoint in `state`.
 
     Raises:
-        SamaError: data, model and method do not fit. FloatingPointError: a loss is not finite.
+        SamaError: data, model and method do not fit, or the method takes labels of the meta set for clean ones that are
+            not. FloatingPointError: a loss is not finite.
     """
     entry: Method = METHODS[method]
+    if entry.trusts_meta:
+        _require_clean(texts.dataset.split("meta"), method)
     recipe, meta, settings = sections.training, sections.meta, sections.finetuning
     labels = sections.data.aggregation
     training = texts.held_out("meta") if entry.reads == "meta" else texts.training(entry.reads, labels)

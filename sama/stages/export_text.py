@@ -52,11 +52,22 @@ def run(
     load_weights(network.model, models / f"seed{seed}" / method / "model.safetensors")
     out.mkdir(parents=True, exist_ok=True)
     save_pretrained(network, source.tokenizer, out, dataset.class_names)
-    write_text(out / "README.md", card(found, method, seed, dataset.class_names, model))
+    write_text(out / "README.md", card(found, method, seed, dataset.class_names, model, place=source.name))
 
 
-def card(summary: dict[str, Any], method: str, seed: int, class_names: tuple[str, ...], model: TextModelConfig) -> str:
-    """The model card: YAML front matter as the hub reads it, then what the model is and how well it does."""
+def card(
+    summary: dict[str, Any],
+    method: str,
+    seed: int,
+    class_names: tuple[str, ...],
+    model: TextModelConfig,
+    *,
+    place: str | None,
+) -> str:
+    """The model card: YAML front matter as the hub reads it, then what the model is and how well it does.
+
+    `place` is where the encoder came from: a folder, of which the card says the last name alone, or a name on the hub.
+    """
     measure = summary["measure"]
     values = summary["test"][method][measure]
     here = values[summary["seeds"].index(seed)]
@@ -66,7 +77,9 @@ def card(summary: dict[str, Any], method: str, seed: int, class_names: tuple[str
     weak = " (against weak labels: clean ones are not known)"
     against = {split: weak if kind == "weak" else "" for split, kind in summary["measured_against"].items()}
     small = f"a small BERT ({model.layers} layers of width {model.hidden_size}), trained from random weights"
-    base = f"base_model: {model.name}\n" if model.name and "/" not in model.name.strip("./") else ""
+    local = place is not None and Path(place).is_dir()
+    encoder = small if place is None else f"a local folder, {Path(place).absolute().name}" if local else place
+    base = f"base_model: {place}\n" if place is not None and not local else ""
     return f"""---
 library_name: transformers
 pipeline_tag: text-classification
@@ -76,7 +89,7 @@ pipeline_tag: text-classification
 
 A text classifier of {len(class_names)} classes: {", ".join(class_names)}.
 
-- Encoder: {model.name or small}.
+- Encoder: {encoder}.
 - Method: `{method}`, seed {seed}; chosen by {measure} on validation{against["validation"]} among \
 {", ".join(summary["validation"])}.
 - {measure} on the test split{against["test"]}: {here:.4f}{spread}.

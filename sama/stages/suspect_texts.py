@@ -68,7 +68,7 @@ def run(
             dataset = load(texts, texts.parent / f"seed{seed}" / "manifest.parquet")
             names = np.array(dataset.class_names)
             source = Texts(dataset, model, texts.parent / "tokenizer", data_root)
-            network = source.classifier(seed, masked_head=METHODS[method].masked_head, attention="sdpa").to(device)
+            network = source.classifier(seed, masked_head=False, attention="sdpa").to(device)
             folder = models / f"seed{seed}" / method
             load_weights(network.model, folder / "model.safetensors")
             probabilities = predict(network, source.training("weak", data.aggregation), device).softmax(dim=-1).numpy()

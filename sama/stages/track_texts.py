@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sama.config import TextsConfig
+from sama.config import WEIGHTING, TextsConfig
 from sama.errors import SamaError
 from sama.files import read_json
 from sama.stages._text_sections import Sections, chosen
@@ -41,7 +41,7 @@ def cell(results: Path, config: TextsConfig, summary: Mapping[str, Any], method:
         chosen(results / "tuning" / f"{method}.json")
     )
     sections = {"data": tuned.data, "model": tuned.model, "training": tuned.training, "finetuning": tuned.finetuning}
-    if method.startswith("meta_"):
+    if method in WEIGHTING:
         sections["meta"] = tuned.meta
     given = params(config, sections)
     del given["finetuning.methods"]

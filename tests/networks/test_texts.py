@@ -19,12 +19,13 @@ from sama.hypergradient import method
 from sama.networks.correction import CorrectAndWeight, CorrectionNetwork
 from sama.networks.ema import EMATeacher
 from sama.networks.meta_weight import MetaWeightNetwork
-from sama.networks.texts import build_text_classifier, save_pretrained
+from sama.networks.texts import build_text_classifier, fits, save_pretrained
 from sama.programs.auxiliary import Auxiliary, AuxiliaryBatch, mean_cross_entropy
 from sama.programs.correct import Correct
 from sama.programs.reweight import Reweight
 from sama.programs.weighted import LabelledBatch
 from sama.texts import MaskedTexts, TextExamples
+from tests.networks import small_models
 from tests.oracles import agreement
 from tests.programs.written_out import check_hypergradient, randomized
 
@@ -49,59 +50,12 @@ def wordpiece():
     return train_wordpiece(TEXTS, 60, LENGTH)
 
 
-def byte_pairs():
-    """A tokenizer in the manner of RoBERTa: padding has id 1."""
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(TEXTS, 300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-    names = {
-        "cls_token": "<s>",
-        "pad_token": "<pad>",
-        "sep_token": "</s>",
-        "unk_token": "<unk>",
-        "mask_token": "<mask>",
-    }
-    return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=LENGTH, **names)
-
-
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory, wordpiece) -> dict[str, Path]:
+def folders(tmp_path_factory) -> dict[str, Path]:
     """Masked language models of three architectures with their tokenizers, each in a folder."""
-    from transformers import (
-        BertConfig,
-        BertForMaskedLM,
-        DistilBertConfig,
-        DistilBertForMaskedLM,
-        RobertaConfig,
-        RobertaForMaskedLM,
-    )
-
     torch.manual_seed(1)
-    sizes: dict[str, Any] = {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-    }
-    pairs, found = byte_pairs(), {}
-    models = {
-        "bert": BertForMaskedLM(BertConfig(vocab_size=len(wordpiece), max_position_embeddings=LENGTH, **sizes)),
-        "roberta": RobertaForMaskedLM(
-            RobertaConfig(vocab_size=len(pairs), max_position_embeddings=LENGTH + 2, pad_token_id=1, **sizes)
-        ),
-        "distilbert": DistilBertForMaskedLM(
-            DistilBertConfig(
-                vocab_size=len(wordpiece), max_position_embeddings=LENGTH, dim=16, hidden_dim=32, n_layers=1, n_heads=2
-            )
-        ),
-    }
-    for name, model in models.items():
-        found[name] = tmp_path_factory.mktemp(name)
-        model.save_pretrained(found[name])
-        (pairs if name == "roberta" else wordpiece).save_pretrained(found[name])
-    return found
+    kinds = ("bert", "roberta", "distilbert")
+    return {kind: small_models.save(kind, tmp_path_factory.mktemp(kind), TEXTS, LENGTH) for kind in kinds}
 
 
 def opened(folder: Path | None, tokenizer, **options):
@@ -296,14 +250,38 @@ def test_architectures_without_a_fused_kernel_or_a_padding_token_are_read(wordpi
         assert torch.equal(model(batch)[:2], model({key: value[:2] for key, value in batch.items()}))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "embeddings", "match"),
+    [
+        (30522, 30522, True),  # BERT, ELECTRA, MiniLM
+        (50265, 50265, True),  # RoBERTa
+        (128000, 128100, True),  # DeBERTa-v3
+        (250002, 250037, True),  # a multilingual MiniLM
+        (250102, 251000, True),  # mDeBERTa-v3
+        (50280, 50368, True),  # ModernBERT
+        (50295, 51200, True),  # Phi
+        (60, 188, True),
+        (60, 189, False),
+        (28996, 30522, False),  # BERT cased and uncased
+        (300, 30522, False),
+        (30523, 30522, False),
+    ],
+)
+def test_embeddings_may_be_rounded_up(tokens, embeddings, match):
+    assert fits(tokens, embeddings) == match
+
+
 def test_models_that_do_not_do_are_one_line(folders, wordpiece, tmp_path):
     from transformers import GPT2Config
 
     GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=60, pad_token_id=0).save_pretrained(tmp_path / "gpt2")
     pairs = open_tokenizer(str(folders["roberta"]), LENGTH)
     (tmp_path / "empty").mkdir()
+    large = opened(None, wordpiece, vocabulary_size=60 + 129)
+    save_pretrained(large, wordpiece, tmp_path / "large", ("a", "b", "c"))
     cases = [
         ("bert", pairs, {"pad_id": 0}, rf"knows 60 tokens, the tokenizer has {len(pairs)}: they do not match"),
+        (tmp_path / "large", wordpiece, {}, r"knows 189 tokens, the tokenizer has 60: they do not match"),
         ("bert", wordpiece, {"pad_id": 1}, "pads with id 0, the tokenizer with 1: they do not match"),
         ("bert", wordpiece, {"max_length": 13}, "takes at most 12 tokens a text, got max_length 13"),
         ("roberta", pairs, {"max_length": 13}, "takes at most 12 tokens a text, got max_length 13"),

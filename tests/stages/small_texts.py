@@ -7,7 +7,7 @@ from typing import Any
 
 from sama.config import TextsConfig, validate_any
 from sama.data.texts.synthetic import FUNCTIONS, generate
-from sama.stages import prepare_texts
+from sama.stages import finetune, prepare_texts
 
 SIZES = {"train": 60, "validation": 20, "test": 16}
 CONFIG: dict[str, Any] = {
@@ -68,6 +68,21 @@ def prepared_from(folder: Path, settings: TextsConfig, seeds: tuple[int, ...] = 
     data = settings.data.model_copy(update={"path": str(folder / "source")})
     prepare_texts.run(out=folder / "data", seeds=seeds, data_root=None, data=data, model=settings.model)
     return folder / "data"
+
+
+def finetuned(
+    data: Path, out: Path, method: str, settings: TextsConfig | None = None, **options: Any
+) -> dict[str, bytes]:
+    """The files that the stage makes in `out` of a prepared folder, by name; the seed is 0 unless said."""
+    chosen = settings or config()
+    given = {"seed": 0, "manifest": data / "seed0" / "manifest.parquet", **options}
+    given |= {name: (given[name],) for name in ("seed", "manifest")}
+    finetune.run(
+        texts=data / "texts.parquet", method=method, out=(out,), work=out.with_name(out.name + "-work"),
+        data=chosen.data, model=chosen.model, training=chosen.training, meta=chosen.meta,
+        finetuning=chosen.finetuning, runtime=chosen.runtime, **given,
+    )  # fmt: skip
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
 def with_data(finetuning: dict[str, Any] | None = None, **changes: Any) -> TextsConfig:

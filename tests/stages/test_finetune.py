@@ -1,6 +1,7 @@
 """The stages that train on texts: every method, what it may see, and that an interruption changes nothing."""
 
 import dataclasses
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -10,18 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from sama.bilevel import checkpoint
-from sama.config import TextsConfig
+from sama.config import WEIGHTING, TextsConfig
 from sama.config.texts import TextMethod
 from sama.data import text_manifest
 from sama.errors import SamaError
 from sama.files import read_json
 from sama.finetuning import METHODS, self_training
+from sama.report.texts_style import looks
 from sama.stages import _candidates, _texts, evaluate_texts, export_text, finetune, summarize_texts, suspect_texts, tune
 from sama.stages._common import require_one_a_seed
-from tests.stages.small_texts import CONFIG, config, prepared, with_data
+from tests.networks import small_models
+from tests.stages.small_texts import CONFIG, config, finetuned, prepared, prepared_from, with_data, written
 
 VOTED = ["majority_vote", "meta_r", "meta_rc"]  # what the later stages are tried on
 
@@ -31,24 +34,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared(tmp_path_factory.mktemp("texts"), seeds=(0, 1, 100))
 
 
-def finetuned(data: Path, out: Path, method: str, settings: TextsConfig | None = None, **options: Any) -> dict:
-    chosen = settings or config()
-    given = {"seed": 0, "manifest": data / "seed0" / "manifest.parquet", **options}
-    given |= {name: (given[name],) for name in ("seed", "manifest")}
-    finetune.run(
-        texts=data / "texts.parquet", method=method, out=(out,), work=out.with_name(out.name + "-work"),
-        data=chosen.data, model=chosen.model, training=chosen.training, meta=chosen.meta,
-        finetuning=chosen.finetuning, runtime=chosen.runtime, **given,
-    )  # fmt: skip
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
-
-
 class Killed(BaseException):
     """What stands for `kill -9` here: nothing in the package catches it."""
 
 
 def test_the_configuration_knows_every_method():
-    assert set(get_args(TextMethod)) == set(METHODS)
+    assert set(get_args(TextMethod)) == set(METHODS) == set(looks(list(METHODS), "sama"))
+    assert set(WEIGHTING) == {name for name, method in METHODS.items() if method.watches}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -235,6 +227,21 @@ def test_the_grid_is_compared_on_validation_and_the_first_of_equals_is_chosen(da
     assert other["model.safetensors"] != (tmp_path / "out" / "model.safetensors").read_bytes()
 
 
+def judged(data: Path, folder: Path, chosen: TextsConfig, seeds: tuple[int, ...] = (0,)) -> dict[str, Any]:
+    """The summary of the models that stand in `folder`."""
+    evaluate_texts.run(
+        texts=data / "texts.parquet", manifest=tuple(data / f"seed{seed}" / "manifest.parquet" for seed in seeds),
+        models=tuple(folder / "models" / f"seed{seed}" for seed in seeds), seed=seeds,
+        out=tuple(folder / f"evaluation/seed{seed}.json" for seed in seeds), data=chosen.data, model=chosen.model,
+        finetuning=chosen.finetuning, runtime=chosen.runtime,
+    )  # fmt: skip
+    summarize_texts.run(
+        evaluations=folder / "evaluation", out=folder / "summary.json", plots=folder / "plots.csv", experiment="small",
+        seeds=seeds, data=chosen.data, finetuning=chosen.finetuning,
+    )  # fmt: skip
+    return read_json(folder / "summary.json")
+
+
 @pytest.fixture(scope="module")
 def results(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("results")
@@ -244,15 +251,7 @@ def results(data, tmp_path_factory) -> Path:
     for seed in (0, 1):
         for method in VOTED:
             finetuned(data, models[seed] / method, method, chosen, seed=seed, manifest=manifests[seed])
-    evaluate_texts.run(
-        texts=data / "texts.parquet", manifest=manifests, models=models, seed=(0, 1),
-        out=tuple(folder / f"evaluation/seed{seed}.json" for seed in (0, 1)), data=chosen.data, model=chosen.model,
-        finetuning=chosen.finetuning, runtime=chosen.runtime,
-    )  # fmt: skip
-    summarize_texts.run(
-        evaluations=folder / "evaluation", out=folder / "summary.json", plots=folder / "plots.csv", experiment="small",
-        seeds=(0, 1), data=chosen.data, finetuning=chosen.finetuning,
-    )  # fmt: skip
+    judged(data, folder, chosen, (0, 1))
     return folder
 
 
@@ -289,15 +288,7 @@ def test_where_no_clean_label_is_known_everything_says_so(tmp_path):
     data = prepared(tmp_path, chosen, seeds=(0,))
     manifest, folder = data / "seed0" / "manifest.parquet", tmp_path / "results"
     finetuned(data, folder / "models" / "seed0" / "meta_r", "meta_r", chosen, manifest=manifest)
-    evaluate_texts.run(
-        texts=data / "texts.parquet", manifest=(manifest,), models=(folder / "models" / "seed0",),
-        out=(folder / "evaluation" / "seed0.json",), seed=(0,), data=chosen.data, model=chosen.model,
-        finetuning=chosen.finetuning, runtime=chosen.runtime,
-    )  # fmt: skip
-    summarize_texts.run(
-        evaluations=folder / "evaluation", out=folder / "summary.json", plots=folder / "plots.csv", experiment="weak",
-        seeds=(0,), data=chosen.data, finetuning=chosen.finetuning,
-    )  # fmt: skip
+    judged(data, folder, chosen)
     suspect_texts.run(
         texts=data / "texts.parquet", models=folder / "models", out=folder / "suspects", seeds=(0,), data=chosen.data,
         model=chosen.model, finetuning=chosen.finetuning, runtime=chosen.runtime,
@@ -306,8 +297,80 @@ def test_where_no_clean_label_is_known_everything_says_so(tmp_path):
     assert summary["measured_against"] == {"validation": "weak", "test": "weak"}
     assert summary["noise_detection"] == {} and summary["test"]["meta_r"]["accuracy"]
     assert read_json(folder / "suspects" / "summary.json")["checked"] is None
-    card = export_text.card(summary, "meta_r", 0, ("a", "b"), chosen.model)
+    card = export_text.card(summary, "meta_r", 0, ("a", "b"), chosen.model, place=None)
     assert card.count("(against weak labels: clean ones are not known)") == 2
+    assert "- Encoder: a small BERT (1 layers of width 8), trained from random weights.\n" in card
+    for place, base, encoder in (
+        ("bert-base-uncased", "base_model: bert-base-uncased\n", "bert-base-uncased"),
+        ("google/bert_uncased", "base_model: google/bert_uncased\n", "google/bert_uncased"),
+        (str(folder), "", "a local folder, results"),
+    ):
+        card = export_text.card(summary, "meta_r", 0, ("a", "b"), chosen.model, place=place)
+        assert f"text-classification\n{base}tags:" in card and f"- Encoder: {encoder}.\n" in card
+        assert str(tmp_path) not in card
+
+
+def test_compiled_self_training_trains_the_same_model(data, tmp_path, monkeypatch):
+    """Its first phase is compiled; what its rounds see of the model besides the logits is not."""
+    short = {**CONFIG["training"], "steps": 2, "warmup_steps": 0}
+    changes: dict[str, Any] = {
+        "model": {**CONFIG["model"], "dropout": 0.0}, "finetuning": {"self_training": {"rounds": 1}}
+    }  # fmt: skip
+    plain = finetuned(data, tmp_path / "plain", "self_training", config(training=short, **changes))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    chosen = config(training={**short, "compile": True}, **changes)
+    compiled = finetuned(data, tmp_path / "compiled", "self_training", chosen)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    found, expected = (load(files["model.safetensors"]) for files in (compiled, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"meta_set": "training"}, "the meta set as on clean texts, but that is the training set itself: leave"),
+        (
+            {"meta_set": "held_out", "label_column": None, "splits": {"meta": 0.2, "validation": 0.2}},
+            "the meta set as on clean texts, but that has texts without a clean label: leave .* out, or give clean",
+        ),
+    ],
+)
+def test_methods_that_take_the_meta_set_for_clean_need_clean_labels(tmp_path, changes, message):
+    chosen = with_data(**changes)
+    data = prepared(tmp_path, chosen, seeds=(0,))
+    for method in ("clean_only", "weak_then_clean"):
+        with pytest.raises(SamaError, match=f"^finetuning.methods: {method} trains on {message}") as caught:
+            finetuned(data, tmp_path / "out", method, chosen)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_model_that_stands_in_a_folder_goes_through_all_stages(tmp_path, kind):
+    rows = (written(tmp_path / "source") / "train.jsonl").read_text().splitlines()
+    torch.manual_seed(11)  # not the seed of the training
+    place = small_models.save(kind, tmp_path / kind, [json.loads(row)["text"] for row in rows], 24)
+    chosen = config(
+        model={"name": str(place), "max_length": 24},
+        training={**CONFIG["training"], "steps": 4, "optimizer": {"name": "adamw", "learning_rate": 0.001}},
+        finetuning={**CONFIG["finetuning"], "methods": ["meta_r"]},
+    )
+    data, folder = prepared_from(tmp_path, chosen, seeds=(0,)), tmp_path / "results"
+    assert not (data / "tokenizer").exists()
+    finetuned(data, folder / "models" / "seed0" / "meta_r", "meta_r", chosen)
+    name = f"{kind}.embeddings.word_embeddings.weight"
+    before = load_file(place / "model.safetensors")[name]
+    after = load_file(folder / "models" / "seed0" / "meta_r" / "model.safetensors")[name]
+    assert 0 < (after - before).abs().max() < 0.01  # it began with the folder's weights
+    summary = judged(data, folder, chosen)
+    assert 0 <= summary["test"]["meta_r"]["accuracy"][0] <= 1
+    export_text.run(
+        texts=data / "texts.parquet", models=folder / "models", summary=folder / "summary.json", out=tmp_path / "out",
+        model=chosen.model, runtime=chosen.runtime,
+    )  # fmt: skip
+    assert f"- Encoder: a local folder, {kind}.\n" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_suspects_are_what_the_models_contradict(data, results, tmp_path):

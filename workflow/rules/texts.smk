@@ -1,4 +1,6 @@
 # Finetuning on texts: prepare -> tune -> finetune -> evaluate -> report.
+from sama.config import WEIGHTING
+
 METHODS = CONFIG.finetuning.methods
 TUNED = CONFIG.tuning.seeds if CONFIG.tuning.grids else []
 DATA = f"{RESULTS}/data"
@@ -6,7 +8,7 @@ TEXTS = f"{DATA}/texts.parquet"
 # a small BERT has a tokenizer of its own
 TOKENIZER = [] if CONFIG.model.name else [f"{DATA}/tokenizer"]
 # a method whose weights make the lists for the owner of the texts
-WATCHED = [method for method in METHODS if method.startswith("meta_")]
+WATCHED = [method for method in METHODS if method in WEIGHTING]
 THREADS = CONFIG.runtime.threads
 # a small BERT trains in less time than its process takes to start: a job has all seeds, one after another
 TOGETHER = CONFIG.launcher.seeds_together
