@@ -40,7 +40,7 @@ class Auxiliary(Weighted):
             ValueError: not as many auxiliary as task examples.
         """
         task, auxiliary = batch.task, batch.auxiliary
-        of_task = mean_cross_entropy(self.outputs(base, task.inputs), task.labels)
+        of_task = cross_entropy(self.outputs(base, task.inputs), task.labels, reduction="none")
         of_auxiliary = mean_cross_entropy(self.outputs(base, auxiliary.inputs, "auxiliary"), auxiliary.labels)
         if len(of_task) != len(of_auxiliary):
             raise ValueError(f"expected {len(of_task)} auxiliary examples, as many as task's, got {len(of_auxiliary)}")

@@ -1,5 +1,7 @@
 """Weights on a second loss: the formula by hand, the hypergradient by autodiff, learning."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -54,6 +56,9 @@ def test_the_base_loss_is_the_formula(normalize):
     program, _, theta, lam = small(normalize)
     batch = AuxiliaryBatch(labelled(6, 2, 2), labelled(6, 5, 3))
     torch.testing.assert_close(program.base_loss(theta, lam, batch), written_out(theta, batch, normalize)(theta, lam))
+    probabilities = torch.nn.functional.one_hot(batch.task.labels, 2).double()  # as weak labels are given
+    soft = AuxiliaryBatch(replace(batch.task, labels=probabilities), batch.auxiliary)
+    torch.testing.assert_close(program.base_loss(theta, lam, soft), program.base_loss(theta, lam, batch))
     of_task = losses_by_hand(theta, batch.task, "task")
     torch.testing.assert_close(program.meta_loss(theta, lam, batch.task), of_task.mean())
     theta = {name: value.requires_grad_() for name, value in theta.items()}

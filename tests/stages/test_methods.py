@@ -133,7 +133,7 @@ class Watch:
             assert getattr(knobs, name) == META[name]
         model.eval()
         inputs = examples.begin(ROWS, CPU, None, torch.Generator().manual_seed(0))()
-        targets = examples.labels[ROWS] if loss == "correction" else examples.labels[ROWS].argmax(dim=1)
+        targets = examples.labels[ROWS]
         given = batch(inputs, targets, ROWS)
         generator = torch.Generator().manual_seed(1)
         other = {name: torch.randn(p.shape, generator=generator) for name, p in network.named_parameters()}
