@@ -219,6 +219,7 @@ def test_equal_texts_are_in_one_split_and_what_splits_share_is_said(tmp_path, da
     edited(tmp_path / "source/validation.jsonl", edit)
     shared = facts(prepared_from(tmp_path, config()))["overlap"]
     assert shared["meta/test"]["shared"] + shared["validation/test"]["shared"] == 16
+    assert shared["meta/validation"]["shared"] == 0
 
 
 def test_a_smaller_training_part_is_drawn_by_votes_and_no_hidden_label_decides(tmp_path):

@@ -21,9 +21,10 @@ def meta_and_validation(
     """The clean meta set, and the set that models are chosen on, of a source's validation split.
 
     divided: two disjoint, class-stratified parts by seed; `meta` is the size of the first, a count or a fraction of the
-    texts whose label is known (rounded half up); texts without a label go into the second part. validation_as_both: the
-    whole split is both, as in the paper's experiments on WRENCH; `meta` and `seed` are not used. Models are then chosen
-    on texts that the meta loss was taken on.
+    distinct texts whose label is known (rounded half up); copies go where the first of them is, and texts without a
+    label into the second part. validation_as_both: the whole split is both, as in the paper's
+    experiments on WRENCH; `meta` and `seed` are not used. Models are then chosen on texts that the meta loss was taken
+    on.
 
     Raises:
         SamaError: no label is known, or a size leaves one of the two without a text.
@@ -38,8 +39,8 @@ def meta_and_validation(
         return validation, validation
     if use != "divided":
         raise ValueError(f"expected use to be divided or validation_as_both, got {use!r}")
-    heads = known
-    which = "" if len(heads) == len(validation) else "labelled "
+    heads, of = distinct(validation, known)
+    which = "" if len(heads) == len(validation) else "labelled, distinct "
     size = meta if isinstance(meta, int) else int(meta * len(heads) + 0.5)
     if not 0 < size < len(heads):
         raise SamaError(
@@ -47,7 +48,7 @@ def meta_and_validation(
             "for the meta set and one to choose models on"
         )
     split = stratified_splits(validation.label[heads], validation.sample_id[heads], {"meta": size}, seed)
-    is_meta = np.isin(np.arange(len(validation)), heads[split == "meta"])
+    is_meta = (of >= 0) & (split[of] == "meta")
     return validation.take(np.flatnonzero(is_meta)), validation.take(np.flatnonzero(~is_meta))
 
 
