@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sama.data.texts.base import ABSTAIN
+from sama.data.texts.labels import whole_number
 from sama.data.texts.tables import Table
 from sama.errors import SamaError
 
@@ -80,6 +82,8 @@ def _of_the_classes(
     given = frozenset(class_names) if class_names is not None else clean or among.get("label")
     classes = given or max(among.values(), key=len)
     votes = tuple(column for column, found in among.items() if found <= classes)
+    if not votes and clean and class_names is None:  # few clean labels, and a class is not among them
+        votes = tuple(column for column, found in among.items() if found >= clean)
     others = tuple(column for column in among if column not in votes)
     if others and given is None:
         raise SamaError(
@@ -138,14 +142,11 @@ def _label(value: Any) -> str | None:
     """A class name or index as a string, "" for an abstention, None for what is no label."""
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    written = str(value).strip()
-    if written.removesuffix(".0").removeprefix("-").isdecimal():
-        written = str(int(float(written)))
-    return "" if written == "-1" else written
+    if isinstance(value, bool):
+        return str(value).lower()
+    if (whole := whole_number(value)) is not None:
+        return "" if whole == ABSTAIN else str(whole)
+    return value.strip() if isinstance(value, str) else None
 
 
 def _ids(tables: Mapping[str, Table]) -> str | None:

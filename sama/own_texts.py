@@ -26,6 +26,7 @@ FORMATS: dict[str, tuple[tuple[str, ...], Callable[[Path], Table]]] = {
     "csv": ((".csv", ".tsv"), read_csv),
 }
 META, VALIDATION, TEST = 0.1, 0.1, 0.2  # of the training part
+MOST_HELD_OUT = 0.9  # of the training texts with a clean label, where few have one
 DIVIDED = 0.5  # of a clean validation part, the meta set
 PASSES, LEAST_STEPS, MOST_STEPS = 10, 200, 5000
 BATCH = 32
@@ -43,7 +44,9 @@ class Found:
     class_names: tuple[str, ...]
     counts: tuple[int, ...]  # of the weak labels of the train split
     texts: dict[str, int]  # by part of the source
+    clean_labels: dict[str, int]  # of these, those whose clean label is known
     examples: dict[str, int]  # by split
+    uncovered: dict[str, int]  # without a label to learn from or to measure by, by the split in which they would stand
     votes: dict[str, Any]  # `vote_report` of the training part
     clean_meta: bool  # whether the meta set's labels are clean
     clean_test: bool
@@ -68,7 +71,7 @@ def look_at(texts: Path, asked: Columns) -> Found:
     """What is in a table, or in a folder of tables; errors are those of `write_config`."""
     place = Path(texts).absolute()
     kind = _kind(texts, place)
-    tables = tables_of(place, *FORMATS[kind])
+    tables = tables_of(place, *FORMATS[kind])  # none is empty
     columns = find_columns(tables, asked, listed_class_names(place if place.is_dir() else place.parent))
     data = TextDataConfig(
         source=kind,  # pyright: ignore[reportArgumentType]
@@ -84,6 +87,7 @@ def look_at(texts: Path, asked: Columns) -> Found:
         rows, facts = manifest_of(source, data, seed=0)
     except SamaError as error:
         raise SamaError(f"{texts}: {error}") from error
+    _check_sizes(texts, facts["examples"], len(source.class_names))
     if source.train.votes is None:
         raise ValueError(f"expected votes of {', '.join(columns.votes)}, got none")
     length, longer = _lengths(source.train.text)
@@ -95,7 +99,9 @@ def look_at(texts: Path, asked: Columns) -> Found:
         class_names=source.class_names,
         counts=tuple(np.bincount(learned["label"], minlength=len(source.class_names)).tolist()),
         texts={name: len(part) for name, part in source.parts.items()},
+        clean_labels={name: int((part.label != UNKNOWN).sum()) for name, part in source.parts.items()},
         examples=facts["examples"],
+        uncovered=facts["uncovered"],
         votes=vote_report(source.train.votes, source.train.label, source.class_names, source.functions),
         clean_meta=_clean(rows, "meta"),
         clean_test=_clean(rows, "test"),
@@ -117,12 +123,35 @@ def _kind(texts: Path, place: Path) -> str:
 
 
 def _with_splits(data: TextDataConfig, source: TextSource) -> TextDataConfig:
-    """A clean validation part is divided; without one the meta set comes out of the training part."""
-    clean = source.validation is not None and bool((source.validation.label != UNKNOWN).all())
+    """A validation part with clean labels is divided; without one the meta set comes out of the training part.
+
+    Where some training texts have a clean label, splits come out of these: larger fractions, as far as they suffice for
+    the usual sizes.
+    """
+    clean = source.validation is not None and bool((source.validation.label != UNKNOWN).any())
+    known = float((source.train.label != UNKNOWN).mean())
+    more = min(1 / known, MOST_HELD_OUT / (META + VALIDATION + TEST)) if known else 1.0
+
+    def enlarged(fraction: float) -> float:
+        return int(100 * more * fraction + 1e-6) / 100
+
     splits = SplitConfig(
-        meta=DIVIDED if clean else META, validation=VALIDATION, test=TEST if source.test is None else None
+        meta=DIVIDED if clean else enlarged(META),
+        validation=enlarged(VALIDATION),
+        test=enlarged(TEST) if source.test is None else None,
     )
     return data.model_copy(update={"meta_set": "divided" if clean else "held_out", "splits": splits})
+
+
+def _check_sizes(texts: Path, examples: dict[str, int], classes: int) -> None:
+    """Every held-out split has a text for each class: with fewer, whole classes are neither seen by the meta set nor
+    measured, and one text is a step of the measure that no difference between methods is as large as."""
+    for name in ("meta", "validation", "test"):
+        if (size := examples.get(name, 0)) < classes:
+            raise SamaError(
+                f"{texts}: the split {name} has {size} texts, fewer than the {classes} classes: expected more texts "
+                "(with clean labels, where some have one), or a configuration written by hand with larger data.splits"
+            )
 
 
 def _clean(rows: Any, split: str) -> bool:
@@ -150,24 +179,9 @@ def config_text(name: str, found: Found) -> str:
     batch = min(BATCH, 2 ** max(int(np.log2(train)) - 1, 1))
     steps = min(MOST_STEPS, max(LEAST_STEPS, -(-PASSES * train // batch)))
     parts = ", ".join(f"{part} {count}" for part, count in found.texts.items())
-    uncovered = found.examples.get("uncovered", 0)
     passed = (
         f"\n# Not taken, though they may be labels too: {', '.join(map(quoted, found.passed))}" if found.passed else ""
     )
-    clean = data.label_column
-    notes = {
-        "label": "nothing is taken to be right; sama init --label-column NAME if a column is"
-        if clean is None
-        else "clean in validation and test alone"
-        if clean in data.vote_columns
-        else "the clean label: for the meta set and for measuring, never to learn from",
-        "uncovered": f"{uncovered} texts have no label; drop: left out of training, uniform: kept",
-        "meta": META_DIVIDED if data.meta_set == "divided" else META_CLEAN if found.clean_meta else META_WEAK,
-        "test": ("null is your test part" if data.splits.test is None else "of the training part")
-        + ("" if found.clean_test else "; its labels are weak ones, and what is measured is agreement with them"),
-        "length": f"tokens; about {found.longer} of {found.texts['train']} texts are longer and cut (data/dataset.json"
-        " counts them)",
-    }
     return TEMPLATE.format(
         name=name,
         texts=sum(found.texts.values()),
@@ -180,7 +194,7 @@ def config_text(name: str, found: Found) -> str:
         source=data.source,
         path=quoted(found.place.name),
         text=quoted(data.text_column),
-        label="null" if clean is None else quoted(clean),
+        label="null" if data.label_column is None else quoted(data.label_column),
         columns=", ".join(map(quoted, data.vote_columns)),
         id="null" if data.id_column is None else quoted(data.id_column),
         meta_set=data.meta_set,
@@ -196,8 +210,37 @@ def config_text(name: str, found: Found) -> str:
         often=max(steps // 5, 1),
         meta_batch=max(2, min(batch, found.examples["meta"])),
         methods=", ".join(methods_of(found)),
-        note=notes,
+        note=_notes(found),
     )
+
+
+def _notes(found: Found) -> dict[str, str]:
+    """What stands beside single keys of the configuration."""
+    data = found.data
+    uncovered = found.uncovered.get("train", 0)
+    unmeasured = sum(found.uncovered.values()) - uncovered
+    held_out = [part for part in found.texts if part != "train" or data.meta_set == "held_out" or data.splits.test]
+    partly = ", ".join(
+        f"{found.clean_labels[part]} of {found.texts[part]} texts{f' ({part})' if len(found.texts) > 1 else ''}"
+        for part in held_out
+        if 0 < found.clean_labels[part] < found.texts[part]
+    )
+    label = "the clean label: for the meta set and for measuring, never to learn from"
+    if data.label_column is None:
+        label = "nothing is taken to be right; sama init --label-column NAME if a column is"
+    elif data.label_column in data.vote_columns:
+        label = "clean in validation and test alone"
+    return {
+        "label": label + (f"; known for {partly}: held-out texts are of these" if partly else ""),
+        "uncovered": f"{uncovered} texts have no label; drop: left out of training, uniform: kept"
+        + (f"; {unmeasured} held-out texts are left out too" if unmeasured else ""),
+        "meta": META_DIVIDED if data.meta_set == "divided" else META_CLEAN if found.clean_meta else META_WEAK,
+        "seeds": "each divides the texts anew" + ("" if data.splits.test is None else ", but for the test texts"),
+        "test": ("null is your test part" if data.splits.test is None else "of the training part")
+        + ("" if found.clean_test else "; its labels are weak ones, and what is measured is agreement with them"),
+        "length": f"tokens; about {found.longer} of {found.texts['train']} texts are longer and cut (data/dataset.json"
+        " counts them)",
+    }
 
 
 def _votes(report: dict[str, Any]) -> str:
@@ -224,7 +267,8 @@ def _votes(report: dict[str, Any]) -> str:
 META_DIVIDED = """\
   # Whose loss the weights are to lower: a part of your clean validation texts. Models are chosen on the others."""
 META_CLEAN = """\
-  # Whose loss the weights are to lower: texts held out of the training part (splits.meta of them), by clean labels."""
+  # Whose loss the weights are to lower: texts held out of the training part, by clean labels (splits.meta
+  # of those that have one)."""
 META_WEAK = """\
   # Whose loss the weights are to lower. Nothing says which labels are right here, so none is taken to be: held_out are
   # texts of the training part (splits.meta of them) with labels as they are, training the training texts themselves. So
@@ -239,7 +283,7 @@ TEMPLATE = """\
 # `sama config show --describe` and the name of this file explain every key.
 workload: texts
 experiment: {name}  # results go to results/{name}/
-seeds: [0, 1, 2]  # each divides the texts anew
+seeds: [0, 1, 2]  # {note[seeds]}
 
 data_root: {root}
 data:

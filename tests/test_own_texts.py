@@ -136,6 +136,23 @@ def test_a_clean_column_is_the_meta_sets_and_never_learned_from(tmp_path):
     assert (tmp_path / "my.yaml").read_text().count("weak ones") == 0
 
 
+def test_a_few_clean_labels_are_for_the_held_out_texts(tmp_path):
+    table = [row | ({"gold": ""} if i % 4 == 1 or i > 90 else {}) for i, row in enumerate(rows(180, wrong=11))]
+    known = sum(row["gold"] != "" for row in table)
+    config = written(write(tmp_path / "mine.csv", table), label="gold")
+    text = (tmp_path / "my.yaml").read_text()
+    assert f"known for {known} of 180 texts: held-out texts are of these" in text and "weak ones" not in text
+    assert "by clean labels (splits.meta\n  # of those that have one)" in text
+    assert "each divides the texts anew, but for the test texts" in text
+    assert "clean_only" in config.finetuning.methods
+    manifest = prepared(config, tmp_path / "data")
+    held = manifest[manifest["split"].isin(["meta", "validation", "test"])]
+    assert len(held) >= 0.85 * known and (held["label"] == held["clean_label"]).all()
+    assert (manifest["split"] == "train").sum() == 180 - len(held)
+    table = [row | ({"gold": ""} if i % 3 == 1 else {}) for i, row in enumerate(table)]  # a class has no clean label
+    assert written(write(tmp_path / "mine.csv", table), label="gold").data.vote_columns == ("label",)
+
+
 def test_a_clean_validation_part_is_divided(tmp_path):
     write(tmp_path / "own" / "train.jsonl", without("gold", rows(40)))
     write(tmp_path / "own" / "valid.jsonl", without("label", rows(12, 40)))
@@ -145,6 +162,10 @@ def test_a_clean_validation_part_is_divided(tmp_path):
     assert (config.data.meta_set, config.data.splits.meta, config.data.splits.test) == ("divided", 0.5, None)
     manifest = prepared(config, tmp_path / "data")
     assert manifest["split"].value_counts().to_dict() == {"train": 40, "test": 12, "meta": 6, "validation": 6}
+    write(tmp_path / "own" / "valid.jsonl", [*without("label", rows(12, 40)), {"text": "one more", "gold": None}])
+    assert written(tmp_path / "own").data.meta_set == "divided"
+    text = (tmp_path / "my.yaml").read_text()
+    assert "known for 12 of 13 texts (validation): held-out" in text and "1 held-out texts are left out too" in text
 
 
 def test_one_column_can_be_weak_in_training_and_clean_in_the_held_out_parts(tmp_path):
@@ -198,12 +219,10 @@ def test_lengths_are_of_nearly_all_texts(tmp_path):
     table = without("gold", rows(100))
     assert written(write(tmp_path / "mine.jsonl", table)).model.max_length == 16
     table[0]["text"] = "word " * 300
+    longer = [row | {"text": table[0]["text"] + row["text"]} for row in table]
     assert written(write(tmp_path / "mine.jsonl", table)).model.max_length == 16
     assert "about 1 of 100 texts are longer" in (tmp_path / "my.yaml").read_text()
-    assert (
-        written(write(tmp_path / "mine.jsonl", [row | {"text": table[0]["text"]} for row in table])).model.max_length
-        == 128
-    )
+    assert written(write(tmp_path / "mine.jsonl", longer)).model.max_length == 128
 
 
 @pytest.mark.parametrize(
@@ -217,6 +236,9 @@ def test_lengths_are_of_nearly_all_texts(tmp_path):
         (rows(40), {"label": "label", "votes": ("label",)}, "'label' cannot be clean and a vote"),
         ([row | {"label": "cat"} for row in without("gold", rows(40))], {}, "two classes or more, got cat"),
         (without("gold", rows(4)), {"votes": ("label",)}, "is 0: expected one or more"),
+        (without("gold", rows(12)), {"votes": ("label",)}, "the split meta has 1 texts, fewer than the 3 classes"),
+        ([row | {"label": 1 - 2 * (i % 2)} for i, row in enumerate(without("gold", rows(40)))], {}, "labels 1 and -1"),
+        ([row | {"x": 9**500} for row in rows(40)], {"votes": ("x",)}, "is outside 0..99999"),
         ([*without("gold", rows(40)), {"text": "", "label": "cat"}], {}, "line 41: expected a text, got an empty one"),
     ],
 )  # fmt: skip
@@ -227,6 +249,8 @@ def test_what_cannot_be_learned_from_is_refused_in_one_line(tmp_path, table, ask
 
 def test_what_is_no_table_is_refused_in_one_line(tmp_path):
     assert "no such file, expected a file .jsonl, .csv or .tsv" in refusal(tmp_path / "mine.csv")
+    (tmp_path / "mine.csv").write_text("text,label\n")
+    assert refusal(tmp_path / "mine.csv").endswith("mine.csv: expected at least one text below the header, got none")
     (tmp_path / "own").mkdir()
     assert "a folder without it, expected a file .jsonl, .csv or .tsv, or a folder with" in refusal(tmp_path / "own")
     (tmp_path / "mine.txt").write_text("a\n")

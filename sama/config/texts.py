@@ -41,7 +41,8 @@ class TextDataConfig(Section):
     label_column: str | None = Field(
         default="label",
         description="json_lines, csv, hub: column of the clean label; null: there is none. A column that is a vote"
-        " column too is weak in the training part and clean in the others",
+        " column too is weak in the training part and clean in the others. Beside votes it may be filled for some texts"
+        " alone: meta, validation and test are of those, and learning goes by votes",
     )
     vote_columns: tuple[str, ...] = Field(
         default=(), description="json_lines, csv, hub: columns of weak labels, one a labelling function"
@@ -49,10 +50,14 @@ class TextDataConfig(Section):
     id_column: str | None = Field(default=None, description="json_lines, csv, hub: column of ids; null: file and row")
     strip_prefix: bool | None = Field(
         default=None,
-        description="wrench: drop the first word of test texts, which is their label in TREC; null: for TREC alone",
+        description="wrench: drop the first word of test texts where it is their fine label of TREC; null: if every"
+        " text has one",
     )
     max_texts: int | None = Field(
-        default=None, ge=2, description="take a random subset of the training part of this size, balanced by label"
+        default=None,
+        ge=2,
+        description="take a random subset of the training part of this size, with each class's share: by the majority"
+        " of the votes, or by the label where there are no votes",
     )
     aggregation: Literal["majority_vote", "dawid_skene"] = Field(
         default="majority_vote", description="how votes become the weak label of all methods but dawid_skene"
@@ -68,15 +73,17 @@ class TextDataConfig(Section):
         default="divided",
         description="divided: a part of the source's clean validation part, models are chosen on the rest;"
         " validation_as_both: all of it is both, as in the paper; held_out: out of the training part, for sources"
-        " without validation (with clean labels if the source has them, else weak ones); training: the training set",
+        " without validation (texts with clean labels if any has one, else by weak ones); training: the training set",
     )
     splits: SplitConfig = Field(
         default=SplitConfig(meta=0.5, validation=0.1, test=None),
         description="meta: of the validation part if it is divided, else of the training part; validation, test: of the"
-        " training part where the source has no such part",
+        " training part where the source has no such part. Fractions are of the texts with a clean label, if any has"
+        " one. Seeds divide anew, but the test split is one for all. Equal texts count once and stay together",
     )
     measure: Literal["accuracy", "macro_f1", "micro_f1", "binary_f1"] = Field(
-        default="accuracy", description="what models are chosen and judged by; binary_f1 is of the second class"
+        default="accuracy",
+        description="what models are chosen and judged by; binary_f1 is of the second of two classes",
     )
 
 

@@ -1,6 +1,7 @@
 """The page of an experiment on texts: tiles, findings, figures with captions, tables, texts, how to reproduce."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePath
 
 import pandas as pd
@@ -164,10 +165,26 @@ def suspects_section(results: TextResults) -> Section:
 
 
 def data_section(results: TextResults) -> Section:
-    """Splits, and what stands in two of them."""
+    """Splits, and what stands in two of them, or in two parts of the source."""
     note = "Counted by content: texts that differ in case and space alone are the same."
-    overlap = overlap_table([results.dataset["overlap"]], "Texts", note)
+    texts: list[str] = []
+    overlaps = []
+    for kind, reports in (
+        ("parts of the source", [results.dataset["overlap"]]),
+        ("splits", [data.facts["overlap"] for data in results.data if "overlap" in data.facts]),
+    ):
+        if (shared := overlap_table(reports, "Texts", note)) is not None:
+            overlaps.append(replace(shared, title=f"Overlap of the {kind}"))
+        elif any(reports):
+            texts.append(f"No two {kind} share a text.")
+    clean = results.dataset.get("clean_labels", {})
+    partly = [
+        f"{clean[part]:,} of {count:,} ({part})"
+        for part, count in results.dataset["texts"].items()
+        if 0 < clean.get(part, 0) < count
+    ]
+    if partly:
+        texts.append(f"Texts whose clean label is known, which alone are measured on: {', '.join(partly)}.")
     facts = [f"{sentence(key.replace('_', ' '))}: {value}." for key, value in results.dataset["source_facts"].items()]
-    texts = [] if overlap else ["No two parts of the source share a text."]
-    shown = [tables.splits_table(results), *([overlap] if overlap else [])]
+    shown = [tables.splits_table(results), *overlaps]
     return Section("data", "Data", [*texts, *facts], [], shown)

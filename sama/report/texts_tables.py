@@ -136,15 +136,19 @@ def correction_table(results: TextResults) -> Table | None:
 
 def checked_table(summary: Mapping[str, Any]) -> Table | None:
     """The first suspects: how many labels are wrong, how many suggestions right; None where that is not known."""
+    checked = summary["checked"] or ()
+    judged = checked[-1]["first"] if checked else 0
     rows = [
         [
-            Cell(f"the first {line['first']:,}" if line["first"] < summary["suspects"] else "all suspects"),
+            Cell(f"the first {line['first']:,}" if line["first"] < judged else "all suspects"),
             Cell(percent(line["wrong"] / line["first"])),
             Cell(percent(line["suggested_right"] / line["first"])),
         ]
-        for line in summary["checked"] or ()
+        for line in checked
     ]
-    return Table("Suspects that are wrong", ["", "Label wrong", "Suggestion right"], rows) if rows else None
+    partly = f"Of the {judged:,} of {summary['suspects']:,} suspects whose clean label is known."
+    notes = [partly] if judged < summary["suspects"] else []
+    return Table("Suspects that are wrong", ["", "Label wrong", "Suggestion right"], rows, notes) if rows else None
 
 
 def text_table(
@@ -209,7 +213,10 @@ def splits_table(results: TextResults) -> Table:
             shown = accuracy_text(spread(wrong)) if known and max(wrong) > 0 else "none" if known else "–"
             rows.append([Cell(name), Cell(range_text([len(part) for part in parts])), Cell(shown)])
     notes = (
-        ["uncovered: all labelling functions abstain; not trained on."]
+        [
+            "uncovered: all labelling functions abstain, or a held-out text has no clean label; not trained on, not"
+            " measured on."
+        ]
         if any("uncovered" in data.splits for data in results.data)
         else []
     )

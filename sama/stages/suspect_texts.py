@@ -41,8 +41,8 @@ def run(
     the class probabilities of a text by that method's models, averaged over the seeds. The suggested label is the
     largest p; a label is suspect where that is another, and the more, the larger p[suggested] − p[observed]. These
     models have seen the weak labels in training: a wrong one that they learned is not found. OUT/summary.json: counts,
-    and, where clean labels are known, how many of the suspects are wrong and how many of the suggestions right. Without
-    a method that gives weights the lists are empty.
+    and, of the suspects whose clean label is known, how many are wrong and how many of the suggestions right. Without a
+    method that gives weights the lists are empty.
 
     Args:
         texts: texts.parquet of `sama prepare-texts`, beside the manifests of the seeds.
@@ -141,11 +141,13 @@ def _named(rows: pd.DataFrame, names: NDArray[np.str_], columns: dict[str, str])
 
 
 def _check(suspects: pd.DataFrame) -> list[dict[str, Any]] | None:
-    """Of the first suspects: how many are wrong, how many suggestions right; None where clean labels are unknown."""
-    observed, guess, clean = (suspects[name].to_numpy(int) for name in ("label", "guess", "clean"))
-    if not len(suspects) or np.any(clean == UNKNOWN):
+    """Of the first suspects whose clean label is known: how many are wrong, how many suggestions right; None if no
+    clean label is known."""
+    judged = suspects.query(f"clean != {UNKNOWN}")
+    if not len(judged):
         return None
-    counts = dict.fromkeys([*(first for first in FIRST if first < len(suspects)), len(suspects)])
+    observed, guess, clean = (judged[name].to_numpy(int) for name in ("label", "guess", "clean"))
+    counts = dict.fromkeys([*(first for first in FIRST if first < len(judged)), len(judged)])
     return [
         {
             "first": count,

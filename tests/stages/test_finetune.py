@@ -20,6 +20,7 @@ from sama.data import text_manifest
 from sama.errors import SamaError
 from sama.files import read_json
 from sama.finetuning import METHODS, self_training
+from sama.report import texts_tables
 from sama.report.texts_style import looks
 from sama.stages import _candidates, _texts, evaluate_texts, export_text, finetune, summarize_texts, suspect_texts, tune
 from sama.stages._common import require_one_a_seed
@@ -371,6 +372,19 @@ def test_a_model_that_stands_in_a_folder_goes_through_all_stages(tmp_path, kind)
         model=chosen.model, runtime=chosen.runtime,
     )  # fmt: skip
     assert f"- Encoder: a local folder, {kind}.\n" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_suspects_are_checked_where_a_clean_label_is_known():
+    found = pd.DataFrame({"label": [0, 1, 2, 0] * 10, "clean": [1, 1, -1, 2] * 10, "guess": [1, 0, 0, 1] * 10})
+    checked = suspect_texts._check(found)
+    assert checked == [
+        {"first": 24, "wrong": 16, "suggested_right": 8},
+        {"first": 30, "wrong": 20, "suggested_right": 10},
+    ]
+    assert suspect_texts._check(found.assign(clean=-1)) is None
+    table = texts_tables.checked_table({"suspects": 40, "checked": checked})
+    assert table is not None and table.notes == ["Of the 30 of 40 suspects whose clean label is known."]
+    assert [row[0].text for row in table.rows] == ["the first 24", "all suspects"]
 
 
 def test_suspects_are_what_the_models_contradict(data, results, tmp_path):

@@ -142,6 +142,97 @@ def test_held_out_comes_from_the_training_part_and_training_is_the_meta_set(tmp_
     np.testing.assert_array_equal(labels.argmax(dim=1), dataset.split("train").label)
 
 
+DRAWN = {"meta": 0.2, "validation": 4, "test": 0.3}
+
+
+def alone(folder: Path, edit: Any, splits: dict[str, Any] | None = None, seeds: tuple[int, ...] = (0, 1)) -> Path:
+    """Prepared of the edited training part alone, everything else drawn from it."""
+    edited(written(folder / "source") / "train.jsonl", edit)
+    for name in ("validation", "test"):
+        (folder / "source" / f"{name}.jsonl").unlink()
+    return prepared_from(folder, with_data(meta_set="held_out", splits=splits or DRAWN), seeds)
+
+
+def test_held_out_texts_are_those_with_a_clean_label_where_some_have_one(tmp_path):
+    def edit(number: int, row: dict[str, Any]) -> dict[str, Any]:
+        return row | ({"label": None} if number % 2 else {})
+
+    out = alone(tmp_path, edit)
+    rows, counts = manifest(out), facts(out)["examples"]
+    assert (counts["meta"], counts["validation"], counts["test"]) == (6, 4, 9)
+    held = rows[rows["split"].isin(["meta", "validation", "test"])]
+    assert (held["clean_label"] != -1).all() and (held["label"] == held["clean_label"]).all()
+    train = rows[rows["split"].isin(["train", "uncovered"])]
+    assert (train["clean_label"] == -1).sum() == 30 and (train["clean_label"] != -1).sum() == 11
+    assert (train["label"] != train["clean_label"]).any() and facts(out)["weak_accuracy"] < 1
+    assert json.loads((out / "dataset.json").read_text())["clean_labels"] == {"train": 30}
+    whole = prepared_from(tmp_path, with_data(meta_set="held_out", splits={"meta": 10, "validation": 8, "test": 12}))
+    assert (manifest(whole)["clean_label"] != -1).sum() == 30  # none is left in training, which has the others
+    said = (
+        r"meta 10 \+ validation 9 = 31 texts are drawn from .* whose clean label is known, 30 of 60: expected 30 texts"
+    )
+    with pytest.raises(SamaError, match=said):
+        prepared_from(tmp_path, with_data(meta_set="held_out", splits={"meta": 10, "validation": 9, "test": 12}))
+
+
+def test_held_out_parts_are_measured_where_a_clean_label_is_known(tmp_path):
+    written(tmp_path / "source")
+    for name in ("validation", "test"):
+        edited(tmp_path / f"source/{name}.jsonl", lambda n, row: row | ({"label": None} if n < 3 else {}))
+    out = prepared_from(tmp_path, config())
+    counts = facts(out)["examples"]
+    assert (counts["meta"], counts["validation"], counts["test"]) == (9, 8, 13)
+    assert {f"{name}.jsonl/0000{n}" for name in ("validation", "test") for n in range(3)} < ids(out, "uncovered")
+    assert facts(out)["uncovered"] == {"train": counts["uncovered"] - 6, "validation": 3, "test": 3}
+    assert json.loads((out / "dataset.json").read_text())["clean_labels"] == {"train": 60, "validation": 17, "test": 13}
+    assert load(out / "texts.parquet", out / "seed0" / "manifest.parquet").split("test").known
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_drawn_test_split_is_one_for_all_seeds(tmp_path, clean):
+    seeds = (0, 1, 2, 100)
+    out = alone(tmp_path, lambda n, row: row if clean else row | {"label": None}, seeds=seeds)
+    assert len({tuple(sorted(ids(out, "test", seed))) for seed in seeds}) == 1
+    for split in ("meta", "validation", "train"):
+        assert len({tuple(sorted(ids(out, split, seed))) for seed in seeds}) == 4
+        assert all(ids(out, split, seed).isdisjoint(ids(out, "test", 0)) for seed in seeds)
+
+
+def test_equal_texts_are_in_one_split_and_what_splits_share_is_said(tmp_path, data):
+    def edit(number: int, row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"text": f"{'One' if number % 2 else 'one'} text {number % 20}"}
+
+    out = alone(tmp_path, edit, seeds=(0, 1, 2))
+    texts = pd.read_parquet(out / "texts.parquet").set_index("sample_id")["text"].str.lower()
+    pairs: dict[str, Any] = {}
+    for seed in range(3):
+        rows = manifest(out, seed)
+        rows["split"] = rows["split"].replace("uncovered", "train")
+        counts = rows["split"].value_counts().to_dict()
+        assert counts == {"train": 18, "meta": 12, "validation": 12, "test": 18}  # thrice 6, 4, 4 and 6 distinct texts
+        assert (rows["split"].groupby(texts[rows["sample_id"]].to_numpy()).nunique() == 1).all()
+        pairs = facts(out, seed)["overlap"]
+        assert len(pairs) == 6 and not any(pair["shared"] for pair in pairs.values())
+    assert set(facts(data)["overlap"]) == set(pairs)
+    written(tmp_path / "source")
+    edited(tmp_path / "source/test.jsonl", edit)
+    edited(tmp_path / "source/validation.jsonl", edit)
+    shared = facts(prepared_from(tmp_path, config()))["overlap"]
+    assert shared["meta/test"]["shared"] + shared["validation/test"]["shared"] == 16
+    assert shared["meta/validation"]["shared"] == 0
+
+
+def test_a_smaller_training_part_is_drawn_by_votes_and_no_hidden_label_decides(tmp_path):
+    fewer = with_data(max_texts=30)
+    written(tmp_path / "source")
+    one = manifest(prepared_from(tmp_path, fewer))
+    edited(tmp_path / "source" / "train.jsonl", lambda number, row: row | {"label": "travel"})
+    other = manifest(prepared_from(tmp_path, fewer))
+    assert (one["clean_label"] != other["clean_label"]).any()
+    pd.testing.assert_frame_equal(one.drop(columns="clean_label"), other.drop(columns="clean_label"))
+    assert one["sample_id"].str.startswith("train").sum() == 30
+
+
 def test_validation_can_be_both(tmp_path):
     out = prepared(tmp_path, with_data(meta_set="validation_as_both"))
     assert facts(out)["examples"]["validation"] == SIZES["validation"]
@@ -173,7 +264,9 @@ def one(number: int, row: dict[str, Any]) -> dict[str, Any] | None:
         (config(), "train", lambda n, row: row | {"text": "\u0007"}, r"train.jsonl/00000: expected at least one tok"),
         (config(), "test", lambda n, row: row | {"label": "x"}, "line 1: column 'label': label 'x' is outside"),
         (config(), "validation", one, r"data.splits.meta: 0.5 of the 1 validation texts is 1: expected at least one"),
-        (config(), "validation", lambda n, row: None, "validation.jsonl: expected at least one text, got none"),
+        (config(), "validation", lambda n, row: None, "validation.jsonl: the file is empty: expected at least"),
+        (with_data(measure="binary_f1"), "train", lambda n, row: row,
+         "data.measure: binary_f1 is of the second of two classes, got 4: expected accuracy, macro_f1 or micro_f1"),
         (with_data(label_column=None), "train", lambda n, row: row, "validation: expected clean labels, got none"),
         (with_data(vote_columns=["rule"]), "train", lambda n, row: row, "expected a column 'rule', got text, label"),
         (with_data(id_column="id"), "train", lambda n, row: row | {"id": "a"}, "expected an id of its own, got 'a'"),

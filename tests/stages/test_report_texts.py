@@ -177,9 +177,19 @@ def test_corrections_are_those_of_the_weights_the_surest_first(made):
 
 def test_what_stands_in_two_splits_is_told(copy):
     changed(copy, "data/dataset.json", lambda d: d.update(overlap={"train/test": {"shared": 3}}))
+    loaded, page = undrawn(copy)
+    assert "Overlap of the parts of the source" in page.text and "train and test 3" in page.text
+    assert "No two parts" not in page.text and "No two splits share a text." in page.text
+    assert "clean label is known, which" not in page.text
+    path = f"data/seed{loaded.seeds[0]}/manifest.json"
+    changed(copy, path, lambda d: d["overlap"].update({"meta/test": {"shared": 2}}))
+    changed(
+        copy, "data/dataset.json", lambda d: d.update(overlap={"train/test": {"shared": 0}}, clean_labels={"train": 90})
+    )
     _, page = undrawn(copy)
-    assert "train and test 3" in page.text
-    assert "No two parts" not in page.text
+    assert "Overlap of the splits" in page.text and "meta and test 0–2" in page.text
+    assert "No two parts of the source share a text." in page.text and "No two splits" not in page.text
+    assert "Texts whose clean label is known, which alone are measured on: 90 of 120 (train)." in page.text
 
 
 def test_the_findings_name_the_best_only_where_the_seeds_allow(made):

@@ -1,7 +1,7 @@
 """CSV with a header (tabs between the columns of a `.tsv`): a text a row.
 
 A folder with `train.csv`, and `validation.csv` (or `valid`, `dev`) and `test.csv` if there, or one file, which is the
-training part. Labels are class names or indices; an empty cell and -1 abstain.
+training part. Labels are class names or numbers (`labels.py`); an empty cell and -1 abstain.
 """
 
 import csv
@@ -11,6 +11,9 @@ from pathlib import Path
 from sama.data.texts.base import TextOptions, TextSource, read_utf8
 from sama.data.texts.tables import Table, open_tables, tables_of
 from sama.errors import SamaError
+
+LONGEST_CELL = 2**31 - 1  # characters; Python's own limit of 131072 is shorter than some documents
+SEPARATORS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 
 
 def open_csv(options: TextOptions) -> TextSource:
@@ -26,11 +29,28 @@ def open_csv(options: TextOptions) -> TextSource:
 
 def read_csv(path: Path) -> Table:
     """The rows of a file below its header; places are the lines on which rows end (a quoted text may hold several)."""
-    stream = io.StringIO(read_utf8(path), newline="")
-    reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+    content = read_utf8(path)
+    if not content.strip():
+        raise SamaError(f"{path}: the file is empty: expected a header and at least one text")
+    limit = csv.field_size_limit(LONGEST_CELL)
+    try:
+        return _table(path, content)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _table(path: Path, content: str) -> Table:
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     rows, places = [], []
     try:
-        header = next(reader, [])
+        header = next(reader)
+        other = next((separator for separator in SEPARATORS if separator in header[0]), None) if header else None
+        if len(header) == 1 and other is not None:
+            raise SamaError(
+                f"{path}: line 1: expected {SEPARATORS[delimiter]} between the columns, there seem to be "
+                f"{SEPARATORS[other]}"
+            )
         twice = [name for i, name in enumerate(header) if name in header[:i]]
         if twice:
             raise SamaError(f"{path}: line 1: expected column names of their own, got {twice[0]!r} twice")
@@ -43,4 +63,6 @@ def read_csv(path: Path) -> Table:
             places.append(f"line {reader.line_num}")
     except csv.Error as error:
         raise SamaError(f"{path}: line {reader.line_num}: not valid CSV ({error})") from error
+    if not rows:
+        raise SamaError(f"{path}: expected at least one text below the header, got none")
     return Table(path, path.name, tuple(header), rows, places)

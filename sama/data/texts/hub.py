@@ -1,8 +1,9 @@
 """A data set of a hub by name, or a local copy of one, through the package `datasets` (extra `text`).
 
 A `path` that is a folder (absolute, or below the data root) is a local copy, written by `save_to_disk` or laid out as
-`load_dataset` takes a folder; any other is a name on the hub. Class names are those of the label's `ClassLabel`, if
-it is one.
+`load_dataset` takes a folder; any other is a name on the hub. A column that is a `ClassLabel` is read by its own names,
+votes too: two columns may order the same classes otherwise. The classes are those of the label column's, or else of
+the vote columns'.
 """
 
 from pathlib import Path
@@ -25,21 +26,40 @@ def open_hub(options: TextOptions) -> TextSource:
         raise SamaError("data.path: source 'hub' needs the name of the data set (or the folder of a copy), got null")
     where = f"hub data set {options.path!r}"
     splits = _load(options, options.path, where)
-    tables, class_names = {}, None
+    tables: dict[str, Table] = {}
+    class_names: dict[str, dict[str, None]] = {
+        column: {} for column in (options.label_column, *options.vote_columns) if column is not None
+    }
     for part, names in PART_NAMES.items():
         found = [name for name in names if name in splits]
         if found:
             held = splits[found[0]]
-            rows = held.to_list()
-            columns = tuple(held.column_names)
+            names = {column: getattr(held.features.get(column), "names", None) or [] for column in class_names}
+            for column, own in names.items():
+                class_names[column] |= dict.fromkeys(own)
+            rows = [_named(row, names) for row in held.to_list()]
             tables[part] = Table(
-                f"{where}, split {found[0]}", found[0], columns, rows, [f"row {i}" for i in range(len(rows))]
+                f"{where}, split {found[0]}",
+                found[0],
+                tuple(held.column_names),
+                rows,
+                [f"row {i}" for i in range(len(rows))],
             )
-            label = held.features.get(options.label_column) if options.label_column else None
-            class_names = class_names or getattr(label, "names", None)
     if "train" not in tables:
         raise SamaError(f"{where}: expected a split 'train', got {', '.join(map(str, splits)) or 'none'}")
-    return open_tables(tables, Path(options.path), options, class_names)
+    of_votes = dict.fromkeys(name for column in options.vote_columns for name in class_names[column])
+    listed = class_names.get(options.label_column or "") or of_votes
+    return open_tables(tables, Path(options.path), options, tuple(listed) or None)
+
+
+def _named(row: dict[str, Any], names: dict[str, list[str]]) -> dict[str, Any]:
+    """The row with names for the indices of its columns of `ClassLabel`; -1 stays, an index outside too."""
+    found = {
+        column: own[row[column]]
+        for column, own in names.items()
+        if isinstance(row.get(column), int) and 0 <= row[column] < len(own)
+    }
+    return row | found
 
 
 def _load(options: TextOptions, name: str, where: str) -> Any:

@@ -1,13 +1,13 @@
 """JSON lines: an object a line; columns are its keys.
 
 A folder with `train.jsonl`, and `validation.jsonl` (or `valid`, `dev`) and `test.jsonl` if there, or one file, which
-is the training part. Labels are class names or indices; null and -1 abstain.
+is the training part. Labels are class names (true and false too) or numbers (`labels.py`); null and -1 abstain.
 """
 
-import json
 from pathlib import Path
 
 from sama.data.texts.base import TextOptions, TextSource, read_utf8, shown
+from sama.data.texts.json_text import parse_json
 from sama.data.texts.tables import Table, open_tables, tables_of
 from sama.errors import SamaError
 
@@ -29,12 +29,11 @@ def read_json_lines(path: Path) -> Table:
     for number, line in enumerate(read_utf8(path).split("\n"), start=1):  # a text may hold other line separators
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SamaError(f"{path}: line {number}: not valid JSON ({error.msg}, column {error.colno})") from error
+        row = parse_json(line, str(path), number)
         if not isinstance(row, dict):
             raise SamaError(f"{path}: line {number}: expected an object, got {shown(row)}")
         rows.append(row)
         places.append(f"line {number}")
+    if not rows:
+        raise SamaError(f"{path}: the file is empty: expected at least one text")
     return Table(path, path.name, tuple(dict.fromkeys(key for row in rows for key in row)), rows, places)

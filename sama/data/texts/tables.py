@@ -49,14 +49,15 @@ def open_tables(
 ) -> TextSource:
     """The source of these tables; class names as given, else as `labels_from` finds them in the training table.
 
-    The training part has all vote columns, if any are named. A held-out part may lack them, if it has the clean label.
+    The training part has all vote columns, if any are named. A held-out part may lack them, if it has the clean label
+    of one text or more; a training part without votes needs all.
     A vote column that is the label column too is weak in the training part and clean in the others.
 
     Raises:
         SamaError: a column is missing, or a row is not as its columns demand.
     """
     train, clean = tables["train"], options.label_column
-    if empty := next((table for table in tables.values() if not table.rows), None):
+    if empty := next((table for table in tables.values() if not table.rows), None):  # a split of a hub
         raise SamaError(f"{empty.where}: expected at least one text, got none")
     if clean is None and not options.vote_columns:
         raise SamaError(f"{train.where}: expected the name of a label column or of vote columns, got neither")
@@ -65,7 +66,10 @@ def open_tables(
         raise SamaError(f"{train.where}: expected a column {clean!r}, got {', '.join(train.columns) or 'none'}")
     if class_names is None:
         columns = [column for column in (clean, *options.vote_columns) if column in train.columns]
-        labels = labels_from(folder, (row.get(column) for row in train.rows for column in columns), train.where)
+        said = (
+            (row.get(column), place) for row, place in zip(train.rows, train.places, strict=True) for column in columns
+        )
+        labels = labels_from(folder, said, train.where)
     else:
         labels = Labels(class_names)
     parts = {name: _part(table, options, labels, weak=name == "train") for name, table in tables.items()}
@@ -91,7 +95,7 @@ def _part(table: Table, options: TextOptions, labels: Labels, *, weak: bool) -> 
         ]
 
     label = cells(clean) if clean in table.columns else [UNKNOWN] * len(table.rows)
-    if not votes and UNKNOWN in label:
+    if not votes and UNKNOWN in label and (weak or set(label) == {UNKNOWN}):
         raise SamaError(
             f"{table.where}: {table.places[label.index(UNKNOWN)]}: column {clean!r}: expected a label, got none"
         )

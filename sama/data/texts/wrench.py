@@ -7,11 +7,12 @@ other rows and carry its gold label: they are left out of the pool and offered a
 The TREC leak. In the published `trec/test.json` every text begins with its fine gold label ("dist How far is it …"),
 train and valid have none. `strip_prefix` null strips that first word from a part by this rule: the classes are the six
 of TREC, and every text of the part begins with a fine label of its own class (Li and Roth, 2002). No honest part meets
-it, and a repaired file is left as it is. True demands it of the test part, false leaves the leak in. The test texts
-keep their capital letters, where train and valid have none: a cased encoder sees a shift there.
+it, and a repaired file is left as it is; one in which half of the texts do and others do not is refused, for a leak may
+be in it. True strips the word from the test texts that have one, false leaves the leak in. The test texts keep their
+capital letters, where
+train and valid have none: a cased encoder sees a shift there.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sama.data.texts.base import (
     same_functions,
     shown,
 )
+from sama.data.texts.json_text import parse_json
 from sama.data.texts.labels import Labels, labels_from
 from sama.errors import SamaError
 
@@ -87,33 +89,22 @@ def _rows(path: Path) -> dict[str, Any]:
 
 
 def _load(path: Path) -> Any:
-    """JSON in which no key stands twice: Python's reader would silently keep the last."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        held = dict(pairs)
-        if len(held) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise SamaError(f"{path}: expected ids and keys of their own, got {twice!r} twice")
-        return held
-
-    try:
-        return json.loads(read_utf8(path), object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise SamaError(f"{path}: line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from error
+    return parse_json(read_utf8(path), str(path))
 
 
 def _labels(folder: Path, rows: dict[str, dict[str, Any]]) -> Labels:
     path = folder / "label.json"
     if not path.is_file():
-        train = rows["train"].values()
-        return labels_from(
-            folder, (v for row in train for v in (row.get("label"), *row.get("weak_labels", []))), folder
+        said = (
+            (value, f"text {key!r}")
+            for key, row in rows["train"].items()
+            for value in (row.get("label"), *row.get("weak_labels", []))
         )
+        return labels_from(folder, said, folder / FILES["train"])
     names = _load(path)
     if not isinstance(names, dict) or sorted(names) != sorted(str(k) for k in range(len(names))) or not names:
         raise SamaError(f'{path}: expected class names by index, {{"0": …, "1": …}}, got {shown(names)}')
-    return Labels([str(names[str(k)]) for k in range(len(names))])
+    return Labels([str(names[str(k)]) for k in range(len(names))], numbers="indices")
 
 
 def _part(path: Path, name: str, rows: dict[str, Any], labels: Labels) -> TextPart:
@@ -139,17 +130,26 @@ def _without_leak(path: Path, name: str, part: TextPart, labels: Labels, strip: 
         return part, 0
     trec = set(labels.class_names) == set(TREC_FINE)
     fine = {k: set(TREC_FINE[class_name].split()) for k, class_name in enumerate(labels.class_names)} if trec else {}
-    for i, (text, label) in enumerate(zip(part.text, part.label.tolist(), strict=True)):
+    leaked = []
+    for text, label in zip(part.text, part.label.tolist(), strict=True):
         word, _, rest = text.partition(" ")
-        if word not in fine.get(label, ()) or not rest.strip():
-            if strip:
-                raise SamaError(
-                    f"{path}: {part.sample_id[i]}: strip_prefix expects a fine label of TREC before every text, got "
-                    f"{shown(text)}: set it to null or false"
-                )
+        leaked.append(word in fine.get(label, ()) and bool(rest.strip()))
+    count = sum(leaked)
+    if strip and not count:
+        raise SamaError(
+            f"{path}: strip_prefix true: expected fine labels of TREC before texts, got none in {len(part)} texts: set "
+            "it to null or false"
+        )
+    if strip is None and count < len(part):
+        if 2 * count < len(part):
             return part, 0
-    bare = tuple(text.partition(" ")[2] for text in part.text)
-    return TextPart(part.sample_id, bare, part.label, part.votes), len(part)
+        odd = leaked.index(False)
+        raise SamaError(
+            f"{path}: {count} of {len(part)} texts begin with a fine label of TREC, {part.sample_id[odd]} does not: "
+            "set data.strip_prefix to true (drop it where it stands) or to false (leave all as they are)"
+        )
+    bare = tuple(text.partition(" ")[2] if leaks else text for text, leaks in zip(part.text, leaked, strict=True))
+    return TextPart(part.sample_id, bare, part.label, part.votes), count
 
 
 def _labeled_rows(folder: Path, train: dict[str, Any]) -> NDArray[np.int64]:

@@ -29,6 +29,10 @@ rows = {"sentence": ["a", "b"], "label": [1, 0], "rule": [None, 1]}
 held = Dataset.from_dict(rows, features=features)
 DatasetDict({"train": held, "dev": held.select([1])}).save_to_disk(f"{root}/copy")
 DatasetDict({"first": held}).save_to_disk(f"{root}/odd")
+labels = {"label": ClassLabel(names=["2", "1"]), "rule": ClassLabel(names=["1", "2"])}
+weak = Features({"sentence": Value("string"), **labels})
+rows = {"sentence": ["a", "b", "c", "d"], "label": [1, 0, -1, None], "rule": [1, 0, None, -1]}
+DatasetDict({"train": Dataset.from_dict(rows, features=weak)}).save_to_disk(f"{root}/weak")
 
 def tried(**options):
     try:
@@ -50,6 +54,8 @@ print(json.dumps({
     "copy": tried(root=Path(root), path="copy", vote_columns=("rule",)),
     "absolute": tried(path=f"{root}/copy"),
     "column": tried(root=Path(root), path="copy", label_column="stars"),
+    "weak": tried(root=Path(root), path="weak", vote_columns=("rule",)),
+    "votes": tried(root=Path(root), path="weak", vote_columns=("rule",), label_column=None),
     "odd": tried(root=Path(root), path="odd"),
     "unreachable": tried(root=Path(root), path="someone/some-texts"),
     "model": model(), "nothing": tried(), "light": light, "absent": absent,
@@ -76,6 +82,13 @@ def test_a_local_copy_is_read_with_its_class_names(outcome):
         "validation": [["dev/00000"], ["b"], [0], [[1]]],
     }
     assert outcome["absolute"][1]["train"] == [["train/00000", "train/00001"], ["a", "b"], [1, 0], False]
+
+
+def test_votes_are_read_by_their_own_class_names(outcome):
+    names, parts = outcome["weak"]
+    assert names == ["2", "1"] and parts["train"][2:] == [[1, 0, -1, -1], [[0], [1], [-1], [-1]]]
+    names, parts = outcome["votes"]
+    assert names == ["1", "2"] and parts["train"][2:] == [[-1] * 4, [[1], [0], [-1], [-1]]]
 
 
 def test_a_hub_out_of_reach_is_one_line_that_says_how_to_use_a_copy(outcome):

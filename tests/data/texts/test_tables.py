@@ -113,6 +113,43 @@ def test_digits_are_names_where_the_classes_are_named_by_other_digits(file):
     assert "label '0' is outside the 3 classes 1, 2, 3" in error(write(file, [{"text": "a", "label": "0"}]))
 
 
+def test_numbers_are_names_where_the_classes_are_named_by_other_numbers(file):
+    (file.parent / "class_names.txt").write_text("1\n2\n3\n4\n")
+    labels = [1, 2.0, 3, None, "4", -1]
+    source = opened(write(file, [{"text": "a", "label": 1, "vote": label} for label in labels]), vote_columns=("vote",))
+    assert source.train.votes is not None and source.train.votes[:, 0].tolist() == [0, 1, 2, -1, 3, -1]
+    assert "label 5 is" in error(write(file, [{"text": "a", "label": 5}])).replace("'", "")
+    (file.parent / "class_names.txt").write_text("-1\n1\n")
+    found = opened(write(file, [{"text": "a", "label": 1}, {"text": "b", "label": -1}]))
+    assert found.train.label.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([3, 1, 5, 2, 4], ("1", "2", "3", "4", "5")),
+        ([4, 0, 4.0], ("0", "4")),
+        ([11, 9, -1, 10], ("9", "10", "11")),
+        ([1, 0, -1], ("0", "1")),
+        ([True, False], ("false", "true")),
+        (["+2", 0, "2"], ("0", "2")),
+    ],
+)
+def test_numbers_with_gaps_are_class_names(file, labels, names):
+    rows = [{"text": "a", "label": 0, "vote": label} for label in labels]
+    if True in labels and file.suffix != ".jsonl":
+        rows = [row | {"vote": str(row["vote"]).lower()} for row in rows]
+    source = opened(write(file, rows), label_column=None, vote_columns=("vote",))
+    assert source.class_names == names and source.train.votes is not None
+    found = [names[vote] if vote >= 0 else "-1" for vote in source.train.votes[:, 0]]
+    assert found == [str(label).lower().removeprefix("+").removesuffix(".0") for label in labels]
+
+
+def test_one_and_minus_one_alone_are_not_guessed(file):
+    write(file, [{"text": "a", "label": 1}, {"text": "b", "label": -1}])
+    assert error(file).startswith(f"{file}: labels 1 and -1 alone: -1 is an abstention, and may be meant for a class")
+
+
 ROWS = [{"text": "a", "label": 0, "vote": 1}, {"text": "b", "label": 1, "vote": None}]
 
 
@@ -125,6 +162,7 @@ ROWS = [{"text": "a", "label": 0, "vote": 1}, {"text": "b", "label": 1, "vote": 
         ({}, {"label_column": None}, "expected the name of a label column or of vote columns, got neither"),
         ({"label": None}, {}, "expected a label, got none"),
         ({"label": "x"}, {}, "expected class names or numbers as labels, got both: 'x' and 0"),
+        ({"label": "9" * 400}, {}, f"label {'9' * 57}... is outside 0..99999"),
         ({"label": -3}, {}, "label -3 is outside 0..99999"),
         ({"label": 10**7}, {}, "label 10000000 is outside 0..99999"),
         ({"text": " "}, {}, "expected a text, got an empty one"),
@@ -141,6 +179,10 @@ def test_labels_of_held_out_parts_must_be_among_those_of_training(file):
     message = error(file.parent)
     assert message.startswith(str(held_out)) and "column 'label': label " in message
     assert message.endswith("is outside the 2 classes 0, 1")
+    write(held_out, [{"text": "c", "label": 1}, {"text": "d", "label": None}])
+    assert (part := opened(file.parent).test) is not None and part.label.tolist() == [1, -1]
+    write(held_out, [{"text": "d", "label": None}])
+    assert error(file.parent).endswith("column 'label': expected a label, got none")
     write(held_out, [{"text": "c", "vote": 1}])
     assert error(file.parent) == f"{held_out}: expected a column 'label', got text, vote"
 
@@ -163,15 +205,21 @@ def test_broken_json_lines_are_named_by_line(tmp_path):
     path.write_text('{"text": "a", "label": 0}\n{"text": null, "label": 0}\n')
     assert error(path) == f"{path}: line 2: expected a text, got None"
     path.write_text('{"text": "a", "label": [0]}\n')
-    assert error(path) == f"{path}: expected class names or whole numbers as labels, got [0]"
+    assert error(path) == f"{path}: line 1: expected a class name or a whole number as label, got [0]"
     path.write_text('{"text": "a", "label": 0.5}\n')
-    assert error(path) == f"{path}: expected class names or whole numbers as labels, got 0.5"
+    assert error(path) == f"{path}: line 1: expected a class name or a whole number as label, got 0.5"
+    path.write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1, "label": 0}\n')
+    assert error(path) == f"{path}: line 2: expected ids and keys of their own, got 'label' twice"
+    path.write_text('{"text": "a", "label": ' + "9" * 5000 + "}\n")
+    assert error(path) == f"{path}: line 1: expected numbers of at most some thousand digits, got a longer one"
+    path.write_text('{"text": ' + "[" * 100_000 + "\n")
+    assert error(path) == f"{path}: line 1: expected a plain object, got lists or objects nested too deep to read"
     path.write_bytes(b'\xef\xbb\xbf{"text": "a", "label": 0}\n{"text": "\xff", "label": 0}\n')
     assert error(path) == f"{path}: line 2: expected UTF-8, got the byte 0xff"
     path.write_text('{"text": "\\ud83d\\ude00", "label": 0}\n{"text": "\\ud83d", "label": 0}\n')
     assert error(path) == f"{path}: line 2: expected Unicode, got half of a surrogate pair in '\\ud83d'"
     path.write_text("")
-    assert error(path) == f"{path}: expected at least one text, got none"
+    assert error(path) == f"{path}: the file is empty: expected at least one text"
     (tmp_path / "test.jsonl").write_text('{"text": "a", "label": 0}\n')
     path.write_text('{"text": "a"}\n')
     assert error(tmp_path) == f"{path}: expected a column 'label', got text"
@@ -185,6 +233,15 @@ def test_broken_csv_is_named_by_line(tmp_path):
     assert error(path) == f"{path}: line 1: expected column names of their own, got 'text' twice"
     path.write_text('text,label\n"a,0\n')
     assert error(path) == f"{path}: line 2: not valid CSV (unexpected end of data)"
+    path.write_text("text;label\na;0\n")
+    assert error(path) == f"{path}: line 1: expected ',' between the columns, there seem to be ';'"
+    path.write_text("text,label\n")
+    assert error(path) == f"{path}: expected at least one text below the header, got none"
+    path.write_text("\n")
+    assert error(path) == f"{path}: the file is empty: expected a header and at least one text"
+    limit = csv.field_size_limit()
+    path.write_text(f"text,label\n{'word ' * 50_000},0\nb,1\n")  # longer than Python's own limit, which is put back
+    assert len(opened(path).train.text[0]) == 250_000 and csv.field_size_limit() == limit
     path.write_bytes(b"\xef\xbb\xbftext,label\r\na,0\r\n\r\nb,1\r\n")  # as a spreadsheet writes it
     assert opened(path).train.text == ("a", "b")
 

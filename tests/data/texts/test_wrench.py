@@ -73,6 +73,11 @@ def test_class_names_without_a_list_are_the_numbers(spam):
     assert opened(spam).class_names == ("0", "1")
 
 
+def test_numbers_are_indices_even_where_classes_are_named_by_numbers(spam):
+    write(spam, label={"0": "1", "1": "2"})
+    assert opened(spam).train.label.tolist() == [0, 1, 1]
+
+
 def trec(folder: Path, *test: tuple[str, int]) -> Path:
     return write(
         folder,
@@ -90,11 +95,24 @@ def test_the_trec_leak_is_stripped_where_every_text_begins_with_a_fine_label_of_
 
 def test_honest_texts_keep_their_first_word(tmp_path):
     for last in (("How far ?", 5), ("dist How far ?", 4), ("dist", 5)):  # none, of another class, nothing behind it
-        source = opened(trec(tmp_path, ("desc Who was Galileo ?", 2), last))
-        assert source.test is not None and source.test.text == ("desc Who was Galileo ?", last[0])
+        source = opened(trec(tmp_path, ("desc Who was Galileo ?", 2), last, last))
+        assert source.test is not None and source.test.text == ("desc Who was Galileo ?", last[0], last[0])
         assert source.facts == {}
-    expected = f"{tmp_path / 'test.json'}: test/00001: strip_prefix expects a fine label of TREC before every text"
+    trec(tmp_path, ("How far ?", 5), ("dist How far ?", 4))
+    expected = f"{tmp_path / 'test.json'}: strip_prefix true: expected fine labels of TREC before texts, got none in 2"
     assert error(tmp_path, strip_prefix=True).startswith(expected)
+
+
+def test_a_leak_in_most_texts_is_stripped_where_it_stands_or_left_but_not_overlooked(tmp_path):
+    trec(tmp_path, ("dist How far ?", 5), ("How long is it ?", 5), ("desc Who was Galileo ?", 2))
+    assert error(tmp_path) == (
+        f"{tmp_path / 'test.json'}: 2 of 3 texts begin with a fine label of TREC, test/00001 does not: set "
+        "data.strip_prefix to true (drop it where it stands) or to false (leave all as they are)"
+    )
+    source = opened(tmp_path, strip_prefix=True)
+    assert source.test is not None and source.test.text == ("How far ?", "How long is it ?", "Who was Galileo ?")
+    assert source.facts == {"test_prefixes_stripped": 2}
+    assert opened(tmp_path, strip_prefix=False).facts == {}
 
 
 def test_the_leak_stays_where_that_is_asked_for(tmp_path):
