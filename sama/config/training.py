@@ -65,7 +65,11 @@ class RecipeConfig(Section):
     precision: Literal["float32", "bf16", "fp16"] = Field(
         default="float32", description="of the forwards; parameters and optimizer states stay float32"
     )
-    compile: bool = Field(default=False, strict=True, description="compile the forward of the model (torch.compile)")
+    compile: bool = Field(
+        default=False,
+        strict=True,
+        description="compile the forward of the model (torch.compile); the rounds of self_training are not compiled",
+    )
     schedule: Literal["cosine", "linear", "step", "constant"] = Field(
         default="cosine",
         description="learning rate over the steps: cosine or linear to zero; step, multiplied by decay_factor at each "
