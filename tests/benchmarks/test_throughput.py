@@ -11,8 +11,7 @@ from benchmarks import page, readme, tables
 from benchmarks.iteration import METHODS, PLAIN, PLAIN_MATH, Cell, Iteration, Setting
 from benchmarks.memory import LiveBytes
 from benchmarks.record import envelope
-from benchmarks.shapes import SHAPES
-from benchmarks.throughput import MEASURED, cells, main, measure
+from benchmarks.throughput import MEASURED, cells, main, measure, parse
 from sama.errors import SamaError
 from sama.files import read_json
 from sama.hypergradient import METHODS as REGISTERED
@@ -99,7 +98,7 @@ def test_a_length_that_a_model_cannot_take_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path / "out.json"), "--shapes", "test_resnet", "bert_2x128", "--length", "513"])
     assert "--length: bert_2x128 takes texts of at most 512 tokens, got 513" in capsys.readouterr().err
-    SHAPES["roberta_large"].batch(1, 512)
+    assert parse([str(tmp_path / "out.json"), "--shapes", "roberta_large", "--length", "512"]).length == 512
 
 
 def test_one_variable_is_varied_at_a_time():
