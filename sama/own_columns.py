@@ -28,9 +28,10 @@ def find_columns(tables: Mapping[str, Table], asked: Columns, class_names: Seque
 
     Texts: the column `text`, or else the one of the longest strings. A column of labels has few values, which come
     again. Labels that may be wrong: all columns whose values are among the classes, which are those of `class_names`,
-    of the clean column, of a column `label`, or of the column of most values, in this order. Clean: nothing that
-    stands in the training part unless it is asked for; a column that the held-out parts alone have. If all labels are
-    in one column that is asked for as clean, it is clean in the held-out parts alone.
+    of the clean column and of all columns that have these and more (it may be filled for few texts), of a column
+    `label`, or of the column of most values, in this order. Clean: nothing that stands in the training part unless it
+    is asked for; a column that the held-out parts alone have. If all labels are in one column that is asked for as
+    clean, it is clean in the held-out parts alone.
 
     Raises:
         SamaError: there is no such column, or none is found, or which they are is open.
@@ -79,11 +80,14 @@ def _of_the_classes(
     """The columns whose values are among the classes, and the others."""
     if not among:
         return (), ()
-    given = frozenset(class_names) if class_names is not None else clean or among.get("label")
+    if class_names is not None:
+        given = frozenset(class_names)
+    elif clean:  # few labels, maybe, and a class is not among them
+        given = clean.union(*(found for found in among.values() if found >= clean))
+    else:
+        given = among.get("label")
     classes = given or max(among.values(), key=len)
     votes = tuple(column for column, found in among.items() if found <= classes)
-    if not votes and clean and class_names is None:  # few clean labels, and a class is not among them
-        votes = tuple(column for column, found in among.items() if found >= clean)
     others = tuple(column for column in among if column not in votes)
     if others and given is None:
         raise SamaError(

@@ -32,7 +32,18 @@ LAYERS = [
         "report",
     },
     {"stages"},
-    {"launch", "command", "pipeline", "doctor", "own_columns", "own_data", "own_images", "own_texts", "cli"},
+    {
+        "launch",
+        "command",
+        "pipeline",
+        "doctor",
+        "own_columns",
+        "own_data",
+        "own_images",
+        "own_texts",
+        "own_texts_config",
+        "cli",
+    },
 ]
 BESIDE = {"config", "files", "errors", "guard", "metrics", ""}  # used by the upper layers; "" is sama itself
 NUMERIC = {

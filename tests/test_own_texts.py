@@ -13,7 +13,8 @@ import pytest
 from sama.config import TextsConfig, over_default, read, validate_any
 from sama.errors import SamaError
 from sama.own_columns import Columns
-from sama.own_texts import look_at, methods_of, write_config
+from sama.own_texts import look_at, write_config
+from sama.own_texts_config import methods_of
 from sama.stages import prepare_texts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,8 +150,11 @@ def test_a_few_clean_labels_are_for_the_held_out_texts(tmp_path):
     held = manifest[manifest["split"].isin(["meta", "validation", "test"])]
     assert len(held) >= 0.85 * known and (held["label"] == held["clean_label"]).all()
     assert (manifest["split"] == "train").sum() == 180 - len(held)
-    table = [row | ({"gold": ""} if i % 3 == 1 else {}) for i, row in enumerate(table)]  # a class has no clean label
-    assert written(write(tmp_path / "mine.csv", table), label="gold").data.vote_columns == ("label",)
+    for row in table:  # a class has no clean label, and one of the columns of votes has it
+        row |= {"gold": row["gold"].replace("dog", ""), "rule": row["label"].replace("dog", ""), "day": row["text"][7]}
+    found = look_at(write(tmp_path / "mine.csv", table), Columns(label="gold"))
+    assert (found.data.vote_columns, found.passed) == (("label", "rule"), ("day",))
+    assert found.class_names == ("cat", "dog", "eel")
 
 
 def test_a_clean_validation_part_is_divided(tmp_path):
@@ -235,8 +239,12 @@ def test_lengths_are_of_nearly_all_texts(tmp_path):
         (without("gold", rows(40)), {"label": "label"}, "'label' is said to be clean and no other column holds labels"),
         (rows(40), {"label": "label", "votes": ("label",)}, "'label' cannot be clean and a vote"),
         ([row | {"label": "cat"} for row in without("gold", rows(40))], {}, "two classes or more, got cat"),
-        (without("gold", rows(4)), {"votes": ("label",)}, "is 0: expected one or more"),
-        (without("gold", rows(12)), {"votes": ("label",)}, "the split meta has 1 texts, fewer than the 3 classes"),
+        (without("gold", rows(4)), {"votes": ("label",)}, "is 0: expected at least one"),
+        (without("gold", rows(12)), {"votes": ("label",)}, "the split meta has 1 distinct texts, fewer than the 3"),
+        ([row | {"text": f"text {i % 20}"} for i, row in enumerate(without("gold", rows(200)))], {},
+         "the split meta has 2 distinct texts, fewer than the 3 classes"),
+        ([row | {"gold": "cat" if i < 40 else ""} for i, row in enumerate(rows(200))], {"label": "gold"},
+         "all 9 texts of the split meta have the label 'cat': expected texts of other classes too"),
         ([row | {"label": 1 - 2 * (i % 2)} for i, row in enumerate(without("gold", rows(40)))], {}, "labels 1 and -1"),
         ([row | {"x": 9**500} for row in rows(40)], {"votes": ("x",)}, "is outside 0..99999"),
         ([*without("gold", rows(40)), {"text": "", "label": "cat"}], {}, "line 41: expected a text, got an empty one"),

@@ -57,7 +57,8 @@ class TextDataConfig(Section):
         default=None,
         ge=2,
         description="take a random subset of the training part of this size, with each class's share: by the majority"
-        " of the votes, or by the label where there are no votes",
+        " of the votes, or by the label where there are no votes. Where splits come out of it, texts with a clean label"
+        " are taken first",
     )
     aggregation: Literal["majority_vote", "dawid_skene"] = Field(
         default="majority_vote", description="how votes become the weak label of all methods but dawid_skene"

@@ -92,7 +92,7 @@ def sections(results: TextResults, config: TextsConfig, drawings: Mapping[str, D
         else "Nothing was tuned: every method takes the configuration as it is."
     )
     parts.append(Section("tuning", "Tuning", [said], [], [tuned] if tuned else []))
-    parts.append(data_section(results))
+    parts.append(data_section(results, config))
     command, how = reproduction(config)
     parts.append(Section("reproduce", "Reproduce", [how], command=command, folded=shown_config(config)))
     return parts
@@ -164,7 +164,7 @@ def suspects_section(results: TextResults) -> Section:
     return Section("suspects", "Suspect labels", [text], [], shown, LINKS)
 
 
-def data_section(results: TextResults) -> Section:
+def data_section(results: TextResults, config: TextsConfig) -> Section:
     """Splits, and what stands in two of them, or in two parts of the source."""
     note = "Counted by content: texts that differ in case and space alone are the same."
     texts: list[str] = []
@@ -177,11 +177,12 @@ def data_section(results: TextResults) -> Section:
             overlaps.append(replace(shared, title=f"Overlap of the {kind}"))
         elif any(reports):
             texts.append(f"No two {kind} share a text.")
-    clean = results.dataset.get("clean_labels", {})
+    clean, counts = results.dataset.get("clean_labels", {}), results.dataset["texts"]
+    drawn = config.data.meta_set == "held_out" or not {"validation", "test"} <= counts.keys()
     partly = [
         f"{clean[part]:,} of {count:,} ({part})"
-        for part, count in results.dataset["texts"].items()
-        if 0 < clean.get(part, 0) < count
+        for part, count in counts.items()
+        if 0 < clean.get(part, 0) < count and (drawn or part != "train")
     ]
     if partly:
         texts.append(f"Texts whose clean label is known, which alone are measured on: {', '.join(partly)}.")

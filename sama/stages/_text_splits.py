@@ -24,13 +24,32 @@ def divided(source: TextSource, data: TextDataConfig, seed: int) -> tuple[TextPa
     Raises:
         SamaError: the sizes do not fit, or a part is needed that the source has not.
     """
-    held: dict[str, TextPart] = {}
+    sizes = drawn_sizes(source, data)
+    held = {} if source.test is None else {"test": source.test}
+    if source.validation is not None:
+        if data.meta_set in ("divided", "validation_as_both"):
+            use = "divided" if data.meta_set == "divided" else "validation_as_both"
+            meta, validation = meta_and_validation(source.validation, use=use, meta=data.splits.meta, seed=seed)
+            held |= {"validation": validation} | ({"meta": meta} if use == "divided" else {})
+        else:
+            held["validation"] = source.validation
+    if not sizes:
+        return source.train, held
+    split = _drawn(source.train, sizes, len(source.class_names), seed)
+    held |= {name: source.train.take(np.flatnonzero(split == name)) for name in sizes}
+    return source.train.take(np.flatnonzero(split == "train")), held
+
+
+def drawn_sizes(source: TextSource, data: TextDataConfig) -> dict[str, int | float]:
+    """The sizes of the splits that are drawn from the training part: none, if the source has all that is asked for.
+
+    Raises:
+        SamaError: a part is needed that the source has not.
+    """
     sizes: dict[str, int | float] = {}
-    if source.test is not None:
-        held["test"] = source.test
-    elif data.splits.test is None:
-        raise SamaError(f"data.splits.test: source {data.source} has no test part: expected a size, got null")
-    else:
+    if source.test is None:
+        if data.splits.test is None:
+            raise SamaError(f"data.splits.test: source {data.source} has no test part: expected a size, got null")
         sizes["test"] = data.splits.test
     if data.meta_set == "held_out":
         sizes["meta"] = data.splits.meta
@@ -40,17 +59,7 @@ def divided(source: TextSource, data: TextDataConfig, seed: int) -> tuple[TextPa
                 f"data.meta_set {data.meta_set}: source {data.source} has no validation part: use held_out or training"
             )
         sizes["validation"] = data.splits.validation
-    elif data.meta_set in ("divided", "validation_as_both"):
-        use = "divided" if data.meta_set == "divided" else "validation_as_both"
-        meta, validation = meta_and_validation(source.validation, use=use, meta=data.splits.meta, seed=seed)
-        held |= {"validation": validation} | ({"meta": meta} if use == "divided" else {})
-    else:
-        held["validation"] = source.validation
-    if not sizes:
-        return source.train, held
-    split = _drawn(source.train, sizes, len(source.class_names), seed)
-    held |= {name: source.train.take(np.flatnonzero(split == name)) for name in sizes}
-    return source.train.take(np.flatnonzero(split == "train")), held
+    return sizes
 
 
 def _drawn(part: TextPart, sizes: dict[str, int | float], classes: int, seed: int) -> NDArray[np.str_]:
@@ -58,7 +67,7 @@ def _drawn(part: TextPart, sizes: dict[str, int | float], classes: int, seed: in
     fixed = seen(part, "train", classes, TEST_SEED)
     heads, of = distinct(part, np.flatnonzero(fixed != UNKNOWN))
     counts = {name: size if isinstance(size, int) else int(size * len(heads) + 0.5) for name, size in sizes.items()}
-    _check_sizes(part, sizes, counts, len(heads))
+    _check_sizes(part, of, sizes, counts)
     split = np.full(len(heads), "train", dtype="<U10")
     for names, by in ((("test",), TEST_SEED), (("meta", "validation"), seed)):
         left = np.flatnonzero(split == "train")
@@ -69,22 +78,27 @@ def _drawn(part: TextPart, sizes: dict[str, int | float], classes: int, seed: in
     return np.where(of >= 0, split[of], "train")
 
 
-def _check_sizes(part: TextPart, sizes: dict[str, int | float], counts: dict[str, int], labelled: int) -> None:
-    """Each split has one of the `labelled` distinct texts, and they leave one to learn from, or a `SamaError`."""
+def _check_sizes(part: TextPart, of: NDArray[np.int64], sizes: dict[str, int | float], counts: dict[str, int]) -> None:
+    """Each split has one of the distinct texts that are drawn from, and they leave one to learn from, or a `SamaError`.
+
+    `of` [n] says which of these each text equals, as `distinct` does.
+    """
+    labelled = int(of.max()) + 1
     for name, size in sizes.items():
         if counts[name] == 0:
             raise SamaError(
-                f"data.splits.{name}: {size} of the {labelled} labelled training texts is 0: expected one or more"
+                f"data.splits.{name}: {size} of the {labelled} distinct labelled training texts is 0: expected at"
+                " least one"
             )
     total = f"data.splits: {_listed(counts)} = {sum(counts.values())} texts"
-    if 0 < (part.label != UNKNOWN).sum() < len(part):  # the others remain to learn from
+    if (part.label != UNKNOWN).any() and (of < 0).any():  # texts that are no copies of these remain to learn from
         if sum(counts.values()) > labelled:
             raise SamaError(
                 f"{total} are drawn from the distinct training texts whose clean label is known, {labelled} of "
                 f"{len(part)}: expected {labelled} texts at most"
             )
     elif sum(counts.values()) >= labelled:
-        raise SamaError(f"{total} leave none of the {labelled} labelled training texts to learn from")
+        raise SamaError(f"{total} leave none of the {labelled} distinct labelled training texts to learn from")
 
 
 def _listed(counts: dict[str, int]) -> str:

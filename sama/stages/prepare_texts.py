@@ -20,7 +20,7 @@ from sama.data.texts.splits import fingerprints, text_overlap
 from sama.data.texts.votes import aggregate, vote_report
 from sama.errors import SamaError
 from sama.files import write_json, write_parquet
-from sama.stages._text_splits import divided, require_vote, seen
+from sama.stages._text_splits import TEST_SEED, divided, drawn_sizes, require_vote, seen
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
     source = open_texts(options_of(data, data_root))
     _check_measure(data.measure, source.class_names)
     if data.max_texts is not None and data.max_texts < len(source.train):
-        source = _fewer(source, data.max_texts)
+        source = _fewer(source, data.max_texts, clean_first=bool(drawn_sizes(source, data)))
     table = _table(source)
     write_parquet(out / "texts.parquet", table)
     if model.name is None:
@@ -94,9 +94,13 @@ def _check_measure(measure: str, class_names: tuple[str, ...]) -> None:
         )
 
 
-def _fewer(source: TextSource, size: int) -> TextSource:
+def _fewer(source: TextSource, size: int, *, clean_first: bool) -> TextSource:
     """A subset of the training part in which each class has its share: by the majority of the votes, if there are any
-    (texts without a vote are one class more), so that no clean label that is hidden from the learner decides."""
+    (texts without a vote are one class more), so that no clean label that is hidden from the learner decides.
+
+    With `clean_first` the texts whose clean label is known, whatever it is, come before the others: splits are drawn
+    from these, and few texts would have none of few.
+    """
     part, classes = source.train, len(source.class_names)
     label = part.label
     if part.votes is not None:
@@ -105,8 +109,12 @@ def _fewer(source: TextSource, size: int) -> TextSource:
         label = np.where(found.covered, found.hard, classes)
     elif (label == UNKNOWN).any():
         label = np.where(label == UNKNOWN, classes, label)
-    chosen = stratified_splits(label, part.sample_id, {"kept": size}, 0)
-    return replace(source, train=part.take(np.flatnonzero(chosen == "kept")))
+    first = (part.label != UNKNOWN) & clean_first
+    kept = np.zeros(len(part), dtype=bool)
+    for rows in (np.flatnonzero(first), np.flatnonzero(~first)):
+        wanted = {"kept": min(size - int(kept.sum()), len(rows))}
+        kept[rows] = stratified_splits(label[rows], part.sample_id[rows], wanted, 0) == "kept"
+    return replace(source, train=part.take(np.flatnonzero(kept)))
 
 
 def _table(source: TextSource) -> pd.DataFrame:
@@ -171,7 +179,8 @@ def manifest_of(source: TextSource, data: TextDataConfig, seed: int) -> tuple[pd
     frames = [frame]
     uncovered = {"train": int((~covered).sum()) if data.uncovered == "drop" else 0}
     for name, part in held.items():
-        known_by = seen(part, name, classes, seed)
+        test = name == "test" and source.test is None  # drawn, and one for all seeds: so are the lots of its labels
+        known_by = seen(part, name, classes, TEST_SEED if test else seed)
         split = np.where(known_by == UNKNOWN, "uncovered", name)
         uncovered[name] = int((known_by == UNKNOWN).sum())
         frames.append(

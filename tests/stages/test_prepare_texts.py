@@ -145,12 +145,12 @@ def test_held_out_comes_from_the_training_part_and_training_is_the_meta_set(tmp_
 DRAWN = {"meta": 0.2, "validation": 4, "test": 0.3}
 
 
-def alone(folder: Path, edit: Any, splits: dict[str, Any] | None = None, seeds: tuple[int, ...] = (0, 1)) -> Path:
+def alone(folder: Path, edit: Any, seeds: tuple[int, ...] = (0, 1), **changes: Any) -> Path:
     """Prepared of the edited training part alone, everything else drawn from it."""
     edited(written(folder / "source") / "train.jsonl", edit)
     for name in ("validation", "test"):
         (folder / "source" / f"{name}.jsonl").unlink()
-    return prepared_from(folder, with_data(meta_set="held_out", splits=splits or DRAWN), seeds)
+    return prepared_from(folder, with_data(**{"meta_set": "held_out", "splits": DRAWN, **changes}), seeds)
 
 
 def test_held_out_texts_are_those_with_a_clean_label_where_some_have_one(tmp_path):
@@ -167,7 +167,9 @@ def test_held_out_texts_are_those_with_a_clean_label_where_some_have_one(tmp_pat
     assert (train["label"] != train["clean_label"]).any() and facts(out)["weak_accuracy"] < 1
     assert json.loads((out / "dataset.json").read_text())["clean_labels"] == {"train": 30}
     whole = prepared_from(tmp_path, with_data(meta_set="held_out", splits={"meta": 10, "validation": 8, "test": 12}))
-    assert (manifest(whole)["clean_label"] != -1).sum() == 30  # none is left in training, which has the others
+    rows = manifest(whole)
+    train = rows[rows["split"].isin(["train", "uncovered"])]
+    assert len(train) == 30 and (train["clean_label"] == -1).all()
     said = (
         r"meta 10 \+ validation 9 = 31 texts are drawn from .* whose clean label is known, 30 of 60: expected 30 texts"
     )
@@ -193,6 +195,7 @@ def test_a_drawn_test_split_is_one_for_all_seeds(tmp_path, clean):
     seeds = (0, 1, 2, 100)
     out = alone(tmp_path, lambda n, row: row if clean else row | {"label": None}, seeds=seeds)
     assert len({tuple(sorted(ids(out, "test", seed))) for seed in seeds}) == 1
+    assert len({tuple(rows["label"][rows["split"] == "test"]) for rows in (manifest(out, seed) for seed in seeds)}) == 1
     for split in ("meta", "validation", "train"):
         assert len({tuple(sorted(ids(out, split, seed))) for seed in seeds}) == 4
         assert all(ids(out, split, seed).isdisjoint(ids(out, "test", 0)) for seed in seeds)
@@ -233,6 +236,14 @@ def test_a_smaller_training_part_is_drawn_by_votes_and_no_hidden_label_decides(t
     assert one["sample_id"].str.startswith("train").sum() == 30
 
 
+def test_a_smaller_training_part_keeps_the_clean_labels_that_splits_are_drawn_from(tmp_path):
+    splits = {"meta": 4, "validation": 4, "test": 4}
+    out = alone(tmp_path, lambda n, row: row | ({"label": None} if n % 5 else {}), max_texts=30, splits=splits)
+    rows = manifest(out)
+    assert len(rows) == 30 and rows["split"].isin(splits).sum() == 12
+    assert ((rows["clean_label"] != -1) == rows["split"].isin(splits)).all()
+
+
 def test_validation_can_be_both(tmp_path):
     out = prepared(tmp_path, with_data(meta_set="validation_as_both"))
     assert facts(out)["examples"]["validation"] == SIZES["validation"]
@@ -271,7 +282,10 @@ def one(number: int, row: dict[str, Any]) -> dict[str, Any] | None:
         (with_data(vote_columns=["rule"]), "train", lambda n, row: row, "expected a column 'rule', got text, label"),
         (with_data(id_column="id"), "train", lambda n, row: row | {"id": "a"}, "expected an id of its own, got 'a'"),
         (with_data(meta_set="held_out", splits={"meta": 0.001}), "train", lambda n, row: row,
-         r"data.splits.meta: 0.001 of the 60 labelled training texts is 0: expected one or more"),
+         r"data.splits.meta: 0.001 of the 60 distinct labelled training texts is 0: expected at least one"),
+        (with_data(meta_set="held_out", splits={"meta": 30}), "train",
+         lambda n, row: row | {"text": f"{'a' if n < 30 else 'A'} {n % 30}", **({} if n < 30 else {"label": None})},
+         "meta 30 = 30 texts leave none of the 30 distinct labelled training texts to learn from"),
         (config(), "train", lambda n, row: row | {k: v for k, v in SILENT.items() if row[k] == "travel"},
          "class 'travel': expected a vote on a training text, got none of 60: leave the class out, or take more texts"),
         (config(model={"name": "no/such-model"}), "train", lambda n, row: row, "set model.name to that folder"),

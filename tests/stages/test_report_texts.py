@@ -190,6 +190,14 @@ def test_what_stands_in_two_splits_is_told(copy):
     assert "Overlap of the splits" in page.text and "meta and test 0–2" in page.text
     assert "No two parts of the source share a text." in page.text and "No two splits" not in page.text
     assert "Texts whose clean label is known, which alone are measured on: 90 of 120 (train)." in page.text
+    facts = {
+        "texts": {"train": 120, "validation": 9, "test": 9},
+        "clean_labels": {"train": 90, "validation": 9, "test": 8},
+    }
+    config = config_of(copy)
+    whole = config.model_copy(update={"data": config.data.model_copy(update={"meta_set": "divided"})})
+    told = texts_page.data_section(replace(loaded, dataset=loaded.dataset | facts), whole).texts
+    assert "Texts whose clean label is known, which alone are measured on: 8 of 9 (test)." in told
 
 
 def test_the_findings_name_the_best_only_where_the_seeds_allow(made):

@@ -46,6 +46,8 @@ def _table(path: Path, content: str) -> Table:
     try:
         header = next(reader)
         other = next((separator for separator in SEPARATORS if separator in header[0]), None) if header else None
+        if len(header) == 1 and delimiter in header[0]:
+            raise SamaError(f"{path}: line 1: expected quotes around single names, got them around {header[0]!r}")
         if len(header) == 1 and other is not None:
             raise SamaError(
                 f"{path}: line 1: expected {SEPARATORS[delimiter]} between the columns, there seem to be "

@@ -2,8 +2,8 @@
 
 A `path` that is a folder (absolute, or below the data root) is a local copy, written by `save_to_disk` or laid out as
 `load_dataset` takes a folder; any other is a name on the hub. A column that is a `ClassLabel` is read by its own names,
-votes too: two columns may order the same classes otherwise. The classes are those of the label column's, or else of
-the vote columns'.
+votes too: two columns may order the same classes otherwise. The classes are those of the label column's, without such
+a column those of the vote columns'; where the label column has no names of its own, they are found in the rows.
 """
 
 from pathlib import Path
@@ -47,8 +47,10 @@ def open_hub(options: TextOptions) -> TextSource:
             )
     if "train" not in tables:
         raise SamaError(f"{where}: expected a split 'train', got {', '.join(map(str, splits)) or 'none'}")
-    of_votes = dict.fromkeys(name for column in options.vote_columns for name in class_names[column])
-    listed = class_names.get(options.label_column or "") or of_votes
+    if any(options.label_column in table.columns for table in tables.values()):
+        listed = class_names[str(options.label_column)]
+    else:
+        listed = dict.fromkeys(name for column in options.vote_columns for name in class_names[column])
     return open_tables(tables, Path(options.path), options, tuple(listed) or None)
 
 

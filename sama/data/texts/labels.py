@@ -14,7 +14,8 @@ MOST_CLASSES = 100_000  # a larger number is a column that holds no labels
 
 
 class Labels:
-    """Reads labels of `class_names`: a name, or an index 0 … K - 1, as a number or in digits; true and false are names.
+    """Reads labels of `class_names`: a name, or an index 0 … K - 1, as a number or in digits; true and false are names,
+    also of the classes True and False.
 
     Nothing (null, an empty cell) and -1 are `UNKNOWN` or `ABSTAIN`, which are the same number. Where a class is named
     by a number other than its own index (stars 1 to 5), numbers are names, also the number 2 or 2.0 for '2' and -1 for
@@ -24,6 +25,7 @@ class Labels:
     def __init__(self, class_names: Sequence[str], numbers: Literal["either", "indices"] = "either") -> None:
         self.class_names = tuple(class_names)
         self._index = {name.strip(): k for k, name in enumerate(self.class_names)}
+        self._folded = {name.casefold(): k for name, k in self._index.items()}
         self._by_index = all(whole_number(name) in (None, k) for k, name in enumerate(self.class_names))
         self._always = numbers == "indices"
 
@@ -34,6 +36,8 @@ class Labels:
         said = _name(value)
         if isinstance(said, str) and said in self._index:
             return self._index[said]
+        if isinstance(value, bool) and (folded := str(value).casefold()) in self._folded:
+            return self._folded[folded]
         whole = whole_number(said)
         by_index = self._by_index or (self._always and not isinstance(said, str))
         if whole is not None and not by_index and str(whole) in self._index:

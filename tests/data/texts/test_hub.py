@@ -33,6 +33,10 @@ labels = {"label": ClassLabel(names=["2", "1"]), "rule": ClassLabel(names=["1", 
 weak = Features({"sentence": Value("string"), **labels})
 rows = {"sentence": ["a", "b", "c", "d"], "label": [1, 0, -1, None], "rule": [1, 0, None, -1]}
 DatasetDict({"train": Dataset.from_dict(rows, features=weak)}).save_to_disk(f"{root}/weak")
+voted = {"sentence": Value("string"), "rule": ClassLabel(names=["b", "a"])}
+for name, kind, label in (("strings", "string", ["a", "b", "c", None]), ("numbers", "int64", [0, 1, 1, 0])):
+    features = Features({**voted, "label": Value(kind)})
+    DatasetDict({"train": Dataset.from_dict(rows | {"label": label}, features=features)}).save_to_disk(f"{root}/{name}")
 
 def tried(**options):
     try:
@@ -56,6 +60,8 @@ print(json.dumps({
     "column": tried(root=Path(root), path="copy", label_column="stars"),
     "weak": tried(root=Path(root), path="weak", vote_columns=("rule",)),
     "votes": tried(root=Path(root), path="weak", vote_columns=("rule",), label_column=None),
+    "strings": tried(root=Path(root), path="strings", vote_columns=("rule",)),
+    "numbers": tried(root=Path(root), path="numbers", vote_columns=("rule",)),
     "odd": tried(root=Path(root), path="odd"),
     "unreachable": tried(root=Path(root), path="someone/some-texts"),
     "model": model(), "nothing": tried(), "light": light, "absent": absent,
@@ -89,6 +95,9 @@ def test_votes_are_read_by_their_own_class_names(outcome):
     assert names == ["2", "1"] and parts["train"][2:] == [[1, 0, -1, -1], [[0], [1], [-1], [-1]]]
     names, parts = outcome["votes"]
     assert names == ["1", "2"] and parts["train"][2:] == [[-1] * 4, [[1], [0], [-1], [-1]]]
+    names, parts = outcome["strings"]  # a label column without names of its own
+    assert names == ["a", "b", "c"] and parts["train"][2:] == [[0, 1, 2, -1], [[0], [1], [-1], [-1]]]
+    assert outcome["numbers"].endswith("expected class names or numbers as labels, got both: 'a' and 0")
 
 
 def test_a_hub_out_of_reach_is_one_line_that_says_how_to_use_a_copy(outcome):

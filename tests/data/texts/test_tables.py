@@ -124,6 +124,12 @@ def test_numbers_are_names_where_the_classes_are_named_by_other_numbers(file):
     assert found.train.label.tolist() == [1, 0]
 
 
+def test_true_and_false_are_names_in_any_case(file):
+    (file.parent / "class_names.txt").write_text("True\nFalse\n")
+    rows = [{"text": "a", "label": False}, {"text": "b", "label": True}]
+    assert opened(write(file, rows)).train.label.tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("labels", "names"),
     [
@@ -235,6 +241,8 @@ def test_broken_csv_is_named_by_line(tmp_path):
     assert error(path) == f"{path}: line 2: not valid CSV (unexpected end of data)"
     path.write_text("text;label\na;0\n")
     assert error(path) == f"{path}: line 1: expected ',' between the columns, there seem to be ';'"
+    path.write_text('"text,label"\n"a,0"\n')
+    assert error(path) == f"{path}: line 1: expected quotes around single names, got them around 'text,label'"
     path.write_text("text,label\n")
     assert error(path) == f"{path}: expected at least one text below the header, got none"
     path.write_text("\n")
