@@ -28,8 +28,8 @@ def find_columns(tables: Mapping[str, Table], asked: Columns, class_names: Seque
 
     Texts: the column `text`, or else the one of the longest strings. A column of labels has few values, which come
     again. Labels that may be wrong: all columns whose values are among the classes, which are those of `class_names`,
-    of the clean column and of all columns that have these and more (it may be filled for few texts), of a column
-    `label`, or of the column of most values, in this order. Clean: nothing that stands in the training part unless it
+    of the clean column (if it is filled for some texts alone: of all columns that have these and more, too), of a
+    column `label`, or of the column of most values, in this order. Clean: nothing that stands in the training part unless it
     is asked for; a column that the held-out parts alone have. If all labels are in one column that is asked for as
     clean, it is clean in the held-out parts alone.
 
@@ -50,7 +50,8 @@ def find_columns(tables: Mapping[str, Table], asked: Columns, class_names: Seque
     votes = asked.votes
     if not votes:
         among = {column: found for column, found in values.items() if column != clean}
-        votes, passed = _of_the_classes(train, among, values.get(clean or ""), class_names)
+        partly = any(row.get(clean or "") in (None, "") for row in train.rows)
+        votes, passed = _of_the_classes(train, among, values.get(clean or ""), class_names, partly=partly)
     if clean is None and not asked.votes:
         clean = _held_out_alone(train, held_out, {text, *votes}, {value for vote in votes for value in values[vote]})
     both = clean is not None and clean in train.columns and any(clean in table.columns for table in held_out)
@@ -76,14 +77,17 @@ def _of_the_classes(
     among: Mapping[str, frozenset[str]],
     clean: frozenset[str] | None,
     class_names: Sequence[str] | None,
+    *,
+    partly: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns whose values are among the classes, and the others."""
+    """The columns whose values are among the classes, and the others; `partly`: some texts have no clean label."""
     if not among:
         return (), ()
     if class_names is not None:
         given = frozenset(class_names)
-    elif clean:  # few labels, maybe, and a class is not among them
-        given = clean.union(*(found for found in among.values() if found >= clean))
+    elif clean:
+        more = [found for found in among.values() if partly and found >= clean]  # few labels may lack a class
+        given = clean.union(*more)
     else:
         given = among.get("label")
     classes = given or max(among.values(), key=len)

@@ -155,6 +155,10 @@ def test_a_few_clean_labels_are_for_the_held_out_texts(tmp_path):
     found = look_at(write(tmp_path / "mine.csv", table), Columns(label="gold"))
     assert (found.data.vote_columns, found.passed) == (("label", "rule"), ("day",))
     assert found.class_names == ("cat", "dog", "eel")
+    for i, row in enumerate(table):  # with a clean label for each text, a column of more values holds something else
+        row |= {"gold": ["cat", "eel"][i % 2]}
+    found = look_at(write(tmp_path / "mine.csv", table), Columns(label="gold"))
+    assert (found.data.vote_columns, found.passed) == (("rule",), ("label", "day"))
 
 
 def test_a_clean_validation_part_is_divided(tmp_path):
