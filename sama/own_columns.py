@@ -29,9 +29,9 @@ def find_columns(tables: Mapping[str, Table], asked: Columns, class_names: Seque
     Texts: the column `text`, or else the one of the longest strings. A column of labels has few values, which come
     again. Labels that may be wrong: all columns whose values are among the classes, which are those of `class_names`,
     of the clean column (if it is filled for some texts alone: of all columns that have these and more, too), of a
-    column `label`, or of the column of most values, in this order. Clean: nothing that stands in the training part unless it
-    is asked for; a column that the held-out parts alone have. If all labels are in one column that is asked for as
-    clean, it is clean in the held-out parts alone.
+    column `label`, or of the column of most values, in this order. Clean: nothing that stands in the training part
+    unless it is asked for; a column that the held-out parts alone have. If all labels are in one column that is asked
+    for as clean, it is clean in the held-out parts alone.
 
     Raises:
         SamaError: there is no such column, or none is found, or which they are is open.
