@@ -50,7 +50,7 @@ def find_columns(tables: Mapping[str, Table], asked: Columns, class_names: Seque
     votes = asked.votes
     if not votes:
         among = {column: found for column, found in values.items() if column != clean}
-        partly = any(row.get(clean or "") in (None, "") for row in train.rows)
+        partly = any(_label(row.get(clean or "")) == "" for row in train.rows)
         votes, passed = _of_the_classes(train, among, values.get(clean or ""), class_names, partly=partly)
     if clean is None and not asked.votes:
         clean = _held_out_alone(train, held_out, {text, *votes}, {value for vote in votes for value in values[vote]})

@@ -39,17 +39,18 @@ def split_sizes(
             "a fraction of the pool"
         )
     wanted = {"test": test, "validation": validation, "meta": None if meta_set == "training" else meta}
-    sizes = {
-        name: size if isinstance(size, int) else int(size * pool + 0.5)
-        for name, size in wanted.items()
-        if size is not None
-    }
+    sizes = {name: counted(size, pool) for name, size in wanted.items() if size is not None}
     if sum(sizes.values()) >= pool:
         listed = " + ".join(f"{name} {size}" for name, size in sizes.items())
         raise SamaError(
             f"data.splits: {listed} = {sum(sizes.values())} examples leave none of the pool of {pool} for train"
         )
     return sizes
+
+
+def counted(size: int | float, pool: int) -> int:
+    """A count as it is, a fraction of the pool rounded half up."""
+    return size if isinstance(size, int) else int(size * pool + 0.5)
 
 
 def stratified_splits(

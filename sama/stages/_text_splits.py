@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sama.config import TextDataConfig
-from sama.data.splits import stratified_splits
+from sama.data.splits import counted, stratified_splits
 from sama.data.texts.base import ABSTAIN, UNKNOWN, TextPart, TextSource
 from sama.data.texts.splits import distinct, meta_and_validation
 from sama.data.texts.votes import aggregate
@@ -66,7 +66,7 @@ def _drawn(part: TextPart, sizes: dict[str, int | float], classes: int, seed: in
     """The split of each text [n] of the training part: `sizes` of its distinct ones, train for the rest."""
     fixed = seen(part, "train", classes, TEST_SEED)
     heads, of = distinct(part, np.flatnonzero(fixed != UNKNOWN))
-    counts = {name: size if isinstance(size, int) else int(size * len(heads) + 0.5) for name, size in sizes.items()}
+    counts = {name: counted(size, len(heads)) for name, size in sizes.items()}
     _check_sizes(part, of, sizes, counts)
     split = np.full(len(heads), "train", dtype="<U10")
     for names, by in ((("test",), TEST_SEED), (("meta", "validation"), seed)):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sama.data.overlap import fingerprint, overlap_report
-from sama.data.splits import stratified_splits
+from sama.data.splits import counted, stratified_splits
 from sama.data.texts.base import UNKNOWN, TextPart
 from sama.errors import SamaError
 
@@ -22,9 +22,8 @@ def meta_and_validation(
 
     divided: two disjoint, class-stratified parts by seed; `meta` is the size of the first, a count or a fraction of the
     distinct texts whose label is known (rounded half up); copies go where the first of them is, and texts without a
-    label into the second part. validation_as_both: the whole split is both, as in the paper's
-    experiments on WRENCH; `meta` and `seed` are not used. Models are then chosen on texts that the meta loss was taken
-    on.
+    label into the second part. validation_as_both: the whole split is both, as in the paper's experiments on WRENCH;
+    `meta` and `seed` are not used. Models are then chosen on texts that the meta loss was taken on.
 
     Raises:
         SamaError: no label is known, or a size leaves one of the two without a text.
@@ -41,7 +40,7 @@ def meta_and_validation(
         raise ValueError(f"expected use to be divided or validation_as_both, got {use!r}")
     heads, of = distinct(validation, known)
     which = "" if len(heads) == len(validation) else "labelled, distinct "
-    size = meta if isinstance(meta, int) else int(meta * len(heads) + 0.5)
+    size = counted(meta, len(heads))
     if not 0 < size < len(heads):
         raise SamaError(
             f"data.splits.meta: {meta} of the {len(heads)} {which}validation texts is {size}: expected at least one "

@@ -50,8 +50,8 @@ def open_tables(
     """The source of these tables; class names as given, else as `labels_from` finds them in the training table.
 
     The training part has all vote columns, if any are named. A held-out part may lack them, if it has the clean label
-    of one text or more; a training part without votes needs all.
-    A vote column that is the label column too is weak in the training part and clean in the others.
+    of one text or more; a training part without votes needs all. A vote column that is the label column too is weak in
+    the training part and clean in the others.
 
     Raises:
         SamaError: a column is missing, or a row is not as its columns demand.

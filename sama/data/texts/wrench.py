@@ -9,8 +9,7 @@ train and valid have none. `strip_prefix` null strips that first word from a par
 of TREC, and every text of the part begins with a fine label of its own class (Li and Roth, 2002). No honest part meets
 it, and a repaired file is left as it is; one in which half of the texts do and others do not is refused, for a leak may
 be in it. True strips the word from the test texts that have one, false leaves the leak in. The test texts keep their
-capital letters, where
-train and valid have none: a cased encoder sees a shift there.
+capital letters, where train and valid have none: a cased encoder sees a shift there.
 """
 
 from pathlib import Path
