@@ -136,6 +136,7 @@ def config_text(name: str, found: Found) -> str:
     }
     return TEMPLATE.format(
         name=name,
+        experiment=quoted(name),
         images=sum(found.counts),
         classes=len(found.counts),
         own_test="" if found.tests is None else f", and a test part of {found.tests}",
@@ -167,7 +168,7 @@ TEMPLATE = """\
 {listed}
 # Written by `sama init`: an overlay on config/config.yaml, for `make reproduce CONFIG=` and the name of this file.
 # `sama config show --describe` explains every key.
-experiment: {name}  # results go to results/{name}/
+experiment: {experiment}  # results go to results/{name}/
 seeds: [0, 1, 2]  # each splits anew, and judges what it holds out; the more seeds, the more images are judged unseen
 
 data_root: {root}

@@ -53,6 +53,7 @@ def config_text(name: str, found: Found) -> str:
     )
     return TEMPLATE.format(
         name=name,
+        experiment=quoted(name),
         texts=sum(found.texts.values()),
         classes=len(found.counts),
         parts=f" ({parts})" if len(found.texts) > 1 else "",
@@ -151,7 +152,7 @@ TEMPLATE = """\
 # Written by `sama init`: an overlay on config/texts.yaml, for `make reproduce CONFIG=` and the name of this file.
 # `sama config show --describe` and the name of this file explain every key.
 workload: texts
-experiment: {name}  # results go to results/{name}/
+experiment: {experiment}  # results go to results/{name}/
 seeds: [0, 1, 2]  # {note[seeds]}
 
 data_root: {root}

@@ -286,6 +286,13 @@ def test_the_command_takes_images_or_texts_and_says_what_comes_next(tmp_path):
     assert "are for --texts" in sama("init", str(path), "--images", "a", "--text-column", "b").stderr
 
 
+@pytest.mark.parametrize("name", ["2024", "no", "null", "1_000"])
+def test_an_experiment_may_be_called_like_a_number_or_a_truth_value(tmp_path, name):
+    path = tmp_path / f"{name}.yaml"
+    write_config(path, write(tmp_path / "mine.csv", rows(40)), False, Columns())
+    assert validate_any(over_default(read([path]))).experiment == name
+
+
 def test_dawid_skene_needs_three_columns_and_clean_only_clean_texts(tmp_path):
     table = voted(60)
     for columns in (("rule",), ("rule", "crowd"), ("rule", "crowd", "silent")):

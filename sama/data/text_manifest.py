@@ -85,6 +85,8 @@ def load(texts: Path, manifest: Path) -> TextDataset:
     missing = [sample_id for sample_id in rows["sample_id"].tolist() if sample_id not in content]
     if missing:
         raise SamaError(f"{texts}: text {missing[0]!r} of {manifest} is not there")
+    if facts.get("texts_hash") != texts_hash(table):
+        raise SamaError(f"{texts}: not the texts that {manifest} was made with: expected both of one prepare-texts")
     splits = {}
     for name, part in rows.groupby("split"):
         weak = {
@@ -100,6 +102,11 @@ def load(texts: Path, manifest: Path) -> TextDataset:
             weak=weak,
         )
     return TextDataset(tuple(facts["class_names"]), splits, facts["content_hash"], manifest, facts)
+
+
+def texts_hash(texts: pd.DataFrame) -> str:
+    """Of the ids and the texts of `texts.parquet`."""
+    return sha256(*texts["sample_id"].tolist(), *texts["text"].tolist())
 
 
 def content_hash(texts: pd.DataFrame, rows: pd.DataFrame, class_names: tuple[str, ...]) -> str:

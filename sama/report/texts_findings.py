@@ -100,9 +100,8 @@ def supervision(results: TextResults, config: TextsConfig) -> str:
     validation = len(results.data[0].split("validation"))
     meta = results.data[0].split("meta")
     kind = "clean labels" if meta.name != "train" and meta.known else "weak labels"
-    chosen = "Weights to keep" if config.training.keep == "best" else "Hyperparameters"
-    if config.training.keep == "best" and config.tuning.grids:
-        chosen = "Hyperparameters and the weights to keep"
+    tuned, kept = bool(config.tuning.grids), config.training.keep == "best"
+    chosen = " and ".join(["hyperparameters"] * tuned + ["the weights to keep"] * kept)
     text = {
         "divided": f"The meta set has {len(meta):,} texts with {kind}",
         "held_out": f"The meta set has {len(meta):,} held-out texts with {kind}",
@@ -120,7 +119,9 @@ def supervision(results: TextResults, config: TextsConfig) -> str:
             f"itself down the loss of the meta set, by a length of α = {config.meta.alpha:g} (displacement) where no "
             "candidate says otherwise"
         )
-    return f"{text}. {chosen} are chosen on {validation:,} validation texts, for all methods alike."
+    if not chosen:
+        return f"{text}. Nothing is chosen on the {validation:,} validation texts."
+    return f"{text}. On {validation:,} validation texts {chosen} are chosen, for all methods alike."
 
 
 def _named(results: TextResults, methods: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from sama.config import TextDataConfig, TextModelConfig
 from sama.data.overlap import overlap_report
 from sama.data.root import model_place
 from sama.data.splits import stratified_splits
-from sama.data.text_manifest import AGGREGATIONS, SPLITS, content_hash
+from sama.data.text_manifest import AGGREGATIONS, SPLITS, content_hash, texts_hash
 from sama.data.texts import TextOptions, TextPart, TextSource, open_texts
 from sama.data.texts.base import UNKNOWN
 from sama.data.texts.splits import fingerprints, text_overlap
@@ -49,13 +49,8 @@ def run(
     if data.max_texts is not None and data.max_texts < len(source.train):
         source = _fewer(source, data.max_texts, clean_first=bool(drawn_sizes(source, data)))
     table = _table(source)
-    write_parquet(out / "texts.parquet", table)
-    if model.name is None:
-        _train_tokenizer(out / "tokenizer", source.train.text, model)
-    name = str(out / "tokenizer") if model.name is None else model_place(model.name, data_root)
-    cut = _cut(source, name, model.max_length)
     contents = fingerprints(source.parts)
-    hashes = []
+    prepared = []
     for seed in seeds:
         rows, facts = manifest_of(source, data, seed)
         facts |= {
@@ -64,10 +59,19 @@ def run(
             "aggregation": data.aggregation,
             "overlap": _overlap(rows, contents),
             "content_hash": content_hash(table, rows, source.class_names),
+            "texts_hash": texts_hash(table),
         }
-        hashes.append(facts["content_hash"])
-        write_parquet(out / f"seed{seed}" / "manifest.parquet", rows)
-        write_json(out / f"seed{seed}" / "manifest.json", facts)
+        prepared.append((out / f"seed{seed}", rows, facts))
+    if model.name is None:
+        _train_tokenizer(out / "tokenizer", source.train.text, model)
+    name = str(out / "tokenizer") if model.name is None else model_place(model.name, data_root)
+    cut = _cut(source, name, model.max_length)
+    # whatever can fail has been tried; texts first, which fit no manifest of before
+    write_parquet(out / "texts.parquet", table)
+    for folder, rows, facts in prepared:
+        write_parquet(folder / "manifest.parquet", rows)
+        write_json(folder / "manifest.json", facts)
+    hashes = [facts["content_hash"] for _, _, facts in prepared]
     write_json(out / "dataset.json", _facts(source, data, cut, hashes))
 
 

@@ -262,6 +262,24 @@ def test_cut_texts_are_counted_by_part(tmp_path):
     assert int(examples.lengths.max()) == 48
 
 
+def test_a_preparation_that_fails_leaves_the_former_one_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    written(tmp_path / "source")
+    out = prepared_from(tmp_path, config())
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    edited(tmp_path / "source/train.jsonl", lambda number, row: row | {"text": f"{row['text']} {number}"})
+    with pytest.raises(SamaError, match="model 'no/such-model'"):
+        prepared_from(tmp_path, config(model={"name": "no/such-model"}))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_other_texts_under_the_same_ids_are_refused(tmp_path, data):
+    texts = pd.read_parquet(data / "texts.parquet")
+    texts.assign(text=texts["text"].str.upper()).to_parquet(tmp_path / "texts.parquet")
+    with pytest.raises(SamaError, match=r"not the texts that .* was made with"):
+        load(tmp_path / "texts.parquet", data / "seed0" / "manifest.parquet")
+
+
 def one(number: int, row: dict[str, Any]) -> dict[str, Any] | None:
     return row if number == 0 else None
 

@@ -129,6 +129,22 @@ def test_weak_test_labels_are_said(made):
     assert texts_tables.measure_table(weak).notes[0] == texts_tables.WEAK_TEST
 
 
+def test_it_is_said_what_is_chosen_on_validation(made):
+    results, loaded, _ = made
+    config = config_of(results)
+    for keep, grids, chosen in (
+        ("best", config.tuning.grids, "texts hyperparameters and the weights to keep are chosen, "),
+        ("best", None, "texts the weights to keep are chosen, "),
+        ("last", config.tuning.grids, "texts hyperparameters are chosen, "),
+        ("last", None, ". Nothing is chosen on the "),
+    ):
+        parts = {
+            "training": config.training.model_copy(update={"keep": keep}),
+            "tuning": config.tuning.model_copy(update={"grids": grids}),
+        }
+        assert chosen in supervision(loaded, config.model_copy(update=parts))
+
+
 def test_displacement_is_said_where_a_meta_method_is_displaced(made):
     results, loaded, _ = made
     config = config_of(results)

@@ -71,6 +71,8 @@ def _load(options: TextOptions, name: str, where: str) -> Any:
         raise SamaError(f"{where}: needs the package datasets: pip install 'sama[text]'") from error
     folder = Path(options.root or "") / name
     local = folder.is_dir() and (options.root is not None or folder.is_absolute())
+    if not local and Path(name).is_absolute():
+        raise SamaError(f"{where}: expected a folder, or the name of a data set on the hub, found nothing at {name}")
     try:
         if not local:
             with hub.quiet():

@@ -103,6 +103,8 @@ def _labels(folder: Path, rows: dict[str, dict[str, Any]]) -> Labels:
     names = _load(path)
     if not isinstance(names, dict) or sorted(names) != sorted(str(k) for k in range(len(names))) or not names:
         raise SamaError(f'{path}: expected class names by index, {{"0": …, "1": …}}, got {shown(names)}')
+    if len(set(map(str, names.values()))) < len(names):
+        raise SamaError(f"{path}: expected a name for each class, got one twice: {shown(names)}")
     return Labels([str(names[str(k)]) for k in range(len(names))], numbers="indices")
 
 

@@ -64,7 +64,7 @@ print(json.dumps({
     "numbers": tried(root=Path(root), path="numbers", vote_columns=("rule",)),
     "odd": tried(root=Path(root), path="odd"),
     "unreachable": tried(root=Path(root), path="someone/some-texts"),
-    "model": model(), "nothing": tried(), "light": light, "absent": absent,
+    "model": model(), "nothing": tried(), "nowhere": tried(path=f"{root}/nowhere"), "light": light, "absent": absent,
 }))
 """
 
@@ -116,6 +116,7 @@ def test_a_hub_out_of_reach_is_one_line_that_says_how_to_use_a_copy(outcome):
 def test_wrong_splits_columns_and_names_are_said(outcome):
     assert outcome["odd"] == "hub data set 'odd': expected a split 'train', got first"
     assert outcome["column"] == "hub data set 'copy', split train: expected a column 'stars', got sentence, label, rule"
+    assert "expected a folder, or the name of a data set on the hub, found nothing at /" in outcome["nowhere"]
     assert outcome["nothing"].startswith("data.path: source 'hub' needs the name of the data set")
 
 

@@ -73,6 +73,11 @@ def test_class_names_without_a_list_are_the_numbers(spam):
     assert opened(spam).class_names == ("0", "1")
 
 
+def test_a_class_name_that_stands_twice_is_refused(spam):
+    write(spam, label={"0": "same", "1": "same"})
+    assert "label.json: expected a name for each class, got one twice" in error(spam)
+
+
 def test_numbers_are_indices_even_where_classes_are_named_by_numbers(spam):
     write(spam, label={"0": "1", "1": "2"})
     assert opened(spam).train.label.tolist() == [0, 1, 1]
